@@ -1,0 +1,264 @@
+package cloud
+
+import (
+	"net/netip"
+	"time"
+)
+
+// PhysicalNetwork is a network of a zone that carries traffic types.
+type PhysicalNetwork struct {
+	ID               ID        `row:"1"`
+	Name             string    `row:"2"`
+	ZoneID           ID        `row:"3"`
+	Enabled          bool      `row:"4"`
+	VLANs            string    `row:"5"` // "100-200,300-310": VLAN ids or VNIs
+	IsolationMethods []string  `row:"6"` // "VXLAN", "VLAN"
+	Speed            string    `row:"7"`
+	Tags             []string  `row:"8"`
+	BroadcastRange   string    `row:"9"` // "ZONE"
+	DomainID         ID        `row:"10"`
+	Created          time.Time `row:"11"`
+	Unknown          Unknown
+}
+
+// TrafficType is one kind of traffic on a physical network.
+type TrafficType struct {
+	ID                ID     `row:"1"`
+	PhysicalNetworkID ID     `row:"2"`
+	Type              string `row:"3"` // "Public", "Guest", "Management", "Storage"
+	KVMLabel          string `row:"4"` // bridge on the hosts
+	XenLabel          string `row:"5"`
+	VMwareLabel       string `row:"6"`
+	IsolationMethod   string `row:"7"`
+	VLAN              string `row:"8"`
+	Unknown           Unknown
+}
+
+// ServiceProvider is a network service provider of a physical network.
+type ServiceProvider struct {
+	ID                ID       `row:"1"`
+	PhysicalNetworkID ID       `row:"2"`
+	Name              string   `row:"3"` // "VirtualRouter"
+	Enabled           bool     `row:"4"`
+	Services          []string `row:"5"`
+	Shutdown          bool     `row:"6"`
+	Unknown           Unknown
+}
+
+// RouterElement is the virtual router element of a provider.
+type RouterElement struct {
+	ID         ID   `row:"1"`
+	ProviderID ID   `row:"2"`
+	Enabled    bool `row:"3"`
+	Unknown    Unknown
+}
+
+// VLANRange is a range of addresses, public or of a shared network.
+type VLANRange struct {
+	ID                ID         `row:"1"`
+	ZoneID            ID         `row:"2"`
+	PhysicalNetworkID ID         `row:"3"`
+	PodID             ID         `row:"4"`
+	NetworkID         ID         `row:"5"` // shared guest networks
+	VLAN              string     `row:"6"` // "untagged" or a number
+	Gateway           netip.Addr `row:"7"`
+	Netmask           string     `row:"8"`
+	Start             netip.Addr `row:"9"`
+	End               netip.Addr `row:"10"`
+	ForVirtualNetwork bool       `row:"11"`
+	AccountID         ID         `row:"12"`
+	DomainID          ID         `row:"13"`
+	Created           time.Time  `row:"14"`
+	ForSystemVMs      bool       `row:"15"`
+	Unknown           Unknown
+}
+
+// IPState of a public address.
+type IPState uint8
+
+// Address states.
+const (
+	IPFree IPState = iota
+	IPAllocating
+	IPAllocated
+	IPReleasing
+)
+
+func (s IPState) String() string {
+	return [...]string{"Free", "Allocating", "Allocated", "Releasing"}[s]
+}
+
+// PublicIP is one public address; rows exist for every address of a public range.
+type PublicIP struct {
+	ID                ID         `row:"1"`
+	Address           netip.Addr `row:"2"`
+	RangeID           ID         `row:"3"`
+	ZoneID            ID         `row:"4"`
+	PhysicalNetworkID ID         `row:"5"`
+	State             IPState    `row:"6"`
+	AccountID         ID         `row:"7"`
+	DomainID          ID         `row:"8"`
+	NetworkID         ID         `row:"9"` // associated guest network
+	SourceNAT         bool       `row:"10"`
+	StaticNAT         bool       `row:"11"`
+	VMID              ID         `row:"12"` // static NAT
+	Allocated         time.Time  `row:"13"`
+	MAC               uint64     `row:"14"` // 48 bits, of the router's leg
+	System            bool       `row:"15"`
+	VPCID             ID         `row:"16"`
+	Unknown           Unknown
+}
+
+// NetworkState of a guest network.
+type NetworkState uint8
+
+// Network states.
+const (
+	NetworkAllocated NetworkState = iota // nothing runs
+	NetworkSetup
+	NetworkImplementing
+	NetworkImplemented
+	NetworkShutdown
+	NetworkDestroy
+)
+
+func (s NetworkState) String() string {
+	return [...]string{"Allocated", "Setup", "Implementing", "Implemented", "Shutdown", "Destroy"}[s]
+}
+
+// Network is a guest network.
+type Network struct {
+	ID                ID           `row:"1"`
+	Name              string       `row:"2"`
+	DisplayText       string       `row:"3"`
+	AccountID         ID           `row:"4"`
+	DomainID          ID           `row:"5"`
+	ZoneID            ID           `row:"6"`
+	OfferingID        ID           `row:"7"`
+	PhysicalNetworkID ID           `row:"8"`
+	State             NetworkState `row:"9"`
+	GuestType         GuestType    `row:"10"`
+	CIDR              netip.Prefix `row:"11"`
+	Gateway           netip.Addr   `row:"12"`
+	// ServiceIP is the address that DHCP, DNS, metadata and password answer at, on every host that carries the network.
+	ServiceIP netip.Addr `row:"13"`
+	// Isolation is "VXLAN" or "VLAN"; Segment its number, 0 while not implemented.
+	Isolation     string `row:"14"`
+	Segment       uint32 `row:"15"`
+	NetworkDomain string `row:"16"`
+	// Number is unique in the cloud, from 1: names on the hosts are made of it.
+	Number        uint64     `row:"17"`
+	GatewayMAC    uint64     `row:"18"` // kept over the life of the network
+	ServiceMAC    uint64     `row:"19"`
+	Created       time.Time  `row:"20"`
+	RestartNeeded bool       `row:"21"`
+	Persistent    bool       `row:"22"`
+	ACLType       string     `row:"23"` // "Account", "Domain"
+	VPCID         ID         `row:"24"`
+	MTU           uint32     `row:"25"`
+	Restarts      uint64     `row:"26"` // rises with restartNetwork
+	StartIP       netip.Addr `row:"27"`
+	EndIP         netip.Addr `row:"28"`
+	DNS1          netip.Addr `row:"29"`
+	DNS2          netip.Addr `row:"30"`
+	Unknown       Unknown
+}
+
+// RouterState of a virtual router, with VM state names.
+type RouterState = VMState
+
+// Router is the virtual router of a network: in a host's namespace or a system VM.
+type Router struct {
+	ID         ID          `row:"1"`
+	Name       string      `row:"2"` // "r-7-VM"
+	NetworkID  ID          `row:"3"`
+	AccountID  ID          `row:"4"`
+	DomainID   ID          `row:"5"`
+	ZoneID     ID          `row:"6"`
+	PodID      ID          `row:"7"`
+	HostID     ID          `row:"8"`
+	State      RouterState `row:"9"`
+	Placement  string      `row:"10"` // "host" or "vm"
+	PublicMAC  uint64      `row:"11"`
+	Version    string      `row:"12"`
+	Error      string      `row:"13"`
+	Created    time.Time   `row:"14"`
+	Number     uint64      `row:"15"`
+	OfferingID ID          `row:"16"`
+	Restarts   uint64      `row:"17"`
+	// Ready is the network restart count the running router belongs to.
+	AppliedGeneration uint64 `row:"18"`
+	Unknown           Unknown
+}
+
+// NIC joins a VM to a network.
+type NIC struct {
+	ID        ID         `row:"1"`
+	VMID      ID         `row:"2"`
+	NetworkID ID         `row:"3"`
+	MAC       uint64     `row:"4"` // 48 bits
+	IP        netip.Addr `row:"5"`
+	Default   bool       `row:"6"`
+	DeviceID  uint32     `row:"7"`
+	Created   time.Time  `row:"8"`
+	AccountID ID         `row:"9"`
+	DomainID  ID         `row:"10"`
+	Unknown   Unknown
+}
+
+// RuleState of a firewall or forwarding rule.
+type RuleState uint8
+
+// Rule states.
+const (
+	RuleStaged RuleState = iota
+	RuleAdd
+	RuleActive
+	RuleRevoke
+)
+
+func (s RuleState) String() string {
+	return [...]string{"Staged", "Add", "Active", "Deleting"}[s]
+}
+
+// FirewallRule opens a public address (ingress) or lets guests out (egress).
+type FirewallRule struct {
+	ID        ID        `row:"1"`
+	IPID      ID        `row:"2"` // ingress
+	NetworkID ID        `row:"3"`
+	AccountID ID        `row:"4"`
+	DomainID  ID        `row:"5"`
+	Protocol  string    `row:"6"` // "tcp", "udp", "icmp", "all"
+	StartPort uint16    `row:"7"`
+	EndPort   uint16    `row:"8"`
+	ICMPType  int16     `row:"9"` // -1 any
+	ICMPCode  int16     `row:"10"`
+	CIDRs     []string  `row:"11"`
+	State     RuleState `row:"12"`
+	Egress    bool      `row:"13"`
+	// RelatedID is the forwarding rule this rule was opened with; it goes with it.
+	RelatedID ID        `row:"14"`
+	Created   time.Time `row:"15"`
+	DestCIDRs []string  `row:"16"`
+	Unknown   Unknown
+}
+
+// PortForwardingRule sends ports of a public address to a VM.
+type PortForwardingRule struct {
+	ID           ID         `row:"1"`
+	IPID         ID         `row:"2"`
+	NetworkID    ID         `row:"3"`
+	AccountID    ID         `row:"4"`
+	DomainID     ID         `row:"5"`
+	Protocol     string     `row:"6"`
+	PublicStart  uint16     `row:"7"`
+	PublicEnd    uint16     `row:"8"`
+	PrivateStart uint16     `row:"9"`
+	PrivateEnd   uint16     `row:"10"`
+	VMID         ID         `row:"11"`
+	GuestIP      netip.Addr `row:"12"`
+	State        RuleState  `row:"13"`
+	CIDRs        []string   `row:"14"`
+	Created      time.Time  `row:"15"`
+	Unknown      Unknown
+}
