@@ -1,0 +1,49 @@
+package tables
+
+import (
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+)
+
+// VMs keeps cloud.VM rows.
+var VMs = store.Define(store.Def[cloud.VM]{
+	Name: "vm",
+	ID:   func(r *cloud.VM) cloud.ID { return r.ID },
+	Indexes: []store.Index[cloud.VM]{
+		{Name: "account", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.Name) }},
+		{Name: "zone", Key: func(r *cloud.VM) store.Key { return store.K(r.ZoneID) }},
+		{Name: "host", Key: func(r *cloud.VM) store.Key {
+			if r.HostID.IsZero() {
+				return nil
+			}
+			return store.K(r.HostID)
+		}},
+		{Name: "state", Key: func(r *cloud.VM) store.Key { return store.K(r.State) }},
+		{Name: "instance", Unique: true, Key: func(r *cloud.VM) store.Key { return store.K(r.InstanceName) }},
+		{Name: "offering", Key: func(r *cloud.VM) store.Key { return store.K(r.OfferingID) }},
+		{Name: "template", Key: func(r *cloud.VM) store.Key { return store.K(r.TemplateID) }},
+	},
+})
+
+// Volumes keeps cloud.Volume rows.
+var Volumes = store.Define(store.Def[cloud.Volume]{
+	Name: "volume",
+	ID:   func(r *cloud.Volume) cloud.ID { return r.ID },
+	Indexes: []store.Index[cloud.Volume]{
+		{Name: "account", Key: func(r *cloud.Volume) store.Key { return store.K(r.AccountID, r.Name) }},
+		{Name: "vm", Key: func(r *cloud.Volume) store.Key {
+			if r.VMID.IsZero() {
+				return nil
+			}
+			return store.K(r.VMID, r.DeviceID)
+		}},
+		{Name: "pool", Key: func(r *cloud.Volume) store.Key {
+			if r.PoolID.IsZero() {
+				return nil
+			}
+			return store.K(r.PoolID)
+		}},
+		{Name: "zone", Key: func(r *cloud.Volume) store.Key { return store.K(r.ZoneID) }},
+		{Name: "state", Key: func(r *cloud.Volume) store.Key { return store.K(r.State) }},
+	},
+})
