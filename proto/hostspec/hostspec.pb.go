@@ -551,15 +551,18 @@ func (x *Image) GetVirtualSizeBytes() uint64 {
 	return 0
 }
 
-// Volume is one disk. It exists as <pool>/volumes/<id>.qcow2 as long as it is listed; absent means deleted.
+// Volume is one disk, <pool>/volumes/<id>.qcow2. A volume that is not listed is left alone and reported as a leftover:
+// data is removed only where the spec says so (removed), never because a spec was incomplete.
 type Volume struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	PoolId    string                 `protobuf:"bytes,2,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
 	SizeBytes uint64                 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// Backing image; empty for a blank disk. A volume is created once: the content of an existing file is never replaced.
-	ImageSha256   string `protobuf:"bytes,4,opt,name=image_sha256,json=imageSha256,proto3" json:"image_sha256,omitempty"`
-	ImageFormat   string `protobuf:"bytes,5,opt,name=image_format,json=imageFormat,proto3" json:"image_format,omitempty"`
+	ImageSha256 string `protobuf:"bytes,4,opt,name=image_sha256,json=imageSha256,proto3" json:"image_sha256,omitempty"`
+	ImageFormat string `protobuf:"bytes,5,opt,name=image_format,json=imageFormat,proto3" json:"image_format,omitempty"`
+	// Must not exist: delete the file. Listed until the agent has reported it gone (an ObjectObservation with gone).
+	Removed       bool `protobuf:"varint,6,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +630,13 @@ func (x *Volume) GetImageFormat() string {
 		return x.ImageFormat
 	}
 	return ""
+}
+
+func (x *Volume) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
 }
 
 type Network struct {
@@ -1731,7 +1741,9 @@ type ObjectObservation struct {
 	Ready bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
 	Error string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// Images: bytes fetched so far. Volumes: allocated bytes.
-	Bytes         uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// A removed volume that does not exist any more.
+	Gone          bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1792,6 +1804,13 @@ func (x *ObjectObservation) GetBytes() uint64 {
 		return x.Bytes
 	}
 	return 0
+}
+
+func (x *ObjectObservation) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
 }
 
 type NetworkObservation struct {
@@ -1975,14 +1994,15 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"size_bytes\x18\x02 \x01(\x04R\tsizeBytes\x12\x16\n" +
 	"\x06format\x18\x03 \x01(\tR\x06format\x12\x17\n" +
 	"\apool_id\x18\x04 \x01(\tR\x06poolId\x12,\n" +
-	"\x12virtual_size_bytes\x18\x05 \x01(\x04R\x10virtualSizeBytes\"\x96\x01\n" +
+	"\x12virtual_size_bytes\x18\x05 \x01(\x04R\x10virtualSizeBytes\"\xb0\x01\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\apool_id\x18\x02 \x01(\tR\x06poolId\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12!\n" +
 	"\fimage_sha256\x18\x04 \x01(\tR\vimageSha256\x12!\n" +
-	"\fimage_format\x18\x05 \x01(\tR\vimageFormat\"\x8f\x02\n" +
+	"\fimage_format\x18\x05 \x01(\tR\vimageFormat\x12\x18\n" +
+	"\aremoved\x18\x06 \x01(\bR\aremoved\"\x8f\x02\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\tisolation\x18\x02 \x01(\x0e2\x13.hostspec.IsolationR\tisolation\x12\x18\n" +
@@ -2097,12 +2117,13 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\rdisk_read_ops\x18\x05 \x01(\x04R\vdiskReadOps\x12$\n" +
 	"\x0edisk_write_ops\x18\x06 \x01(\x04R\fdiskWriteOps\x12$\n" +
 	"\x0enetwork_rx_kib\x18\a \x01(\x04R\fnetworkRxKib\x12$\n" +
-	"\x0enetwork_tx_kib\x18\b \x01(\x04R\fnetworkTxKib\"e\n" +
+	"\x0enetwork_tx_kib\x18\b \x01(\x04R\fnetworkTxKib\"y\n" +
 	"\x11ObjectObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"\x9c\x01\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\"\x9c\x01\n" +
 	"\x12NetworkObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +

@@ -74,7 +74,14 @@ type VM struct {
 	ObservedStart uint64 `row:"41"`
 	ObservedBoot  uint64 `row:"42"`
 	VNCPort       uint32 `row:"43"`
-	Unknown       Unknown
+	// Evicting says that the start on HostID failed: the VM is kept off there until the host reports it stopped, and
+	// only then another host is chosen, so that it never runs twice.
+	Evicting bool `row:"44"`
+	// Deployed is false until the VM has run once: a failed first start ends in Error, not Stopped.
+	Deployed bool `row:"45"`
+	// Expunge: do not wait for expunge.delay.
+	Expunge bool `row:"46"`
+	Unknown Unknown
 }
 
 // VolumeState is a volume's state as the API shows it.
