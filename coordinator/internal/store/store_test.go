@@ -1,0 +1,97 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+)
+
+type thing struct {
+	ID      cloud.ID `row:"1"`
+	Name    string   `row:"2"`
+	Owner   cloud.ID `row:"3"`
+	Size    int      `row:"4"`
+	Unknown cloud.Unknown
+}
+
+func newThings() *Table[thing] {
+	return Define(Def[thing]{
+		Name: "things",
+		ID:   func(r *thing) cloud.ID { return r.ID },
+		Indexes: []Index[thing]{
+			{Name: "owner-name", Unique: true, Key: func(r *thing) Key { return K(r.Owner, r.Name) }},
+			{Name: "size", Key: func(r *thing) Key {
+				if r.Size == 0 {
+					return nil
+				}
+				return K(r.Size)
+			}},
+		},
+	})
+}
+
+func testID(n int) cloud.ID { return cloud.ID{0: byte(n >> 16), 1: byte(n >> 8), 2: byte(n), 15: 1} }
+
+// commit runs f as one committed transaction.
+func commit(t testing.TB, db *DB, f func(*Tx) error) error {
+	t.Helper()
+	b := db.NewBatch(db.Current())
+	n := 0
+	done, err := b.Run(f, time.Unix(1700000000, 0), func() cloud.ID { n++; return testID(1000 + n) })
+	if err != nil {
+		return err
+	}
+	ws, _ := b.Seal()
+	if err := db.Apply(ws); err != nil {
+		t.Fatalf("apply: %v", err)
+	}
+	for _, f := range done {
+		f()
+	}
+	return nil
+}
+
+func TestStoreBasics(t *testing.T) {
+	things := newThings()
+	db := NewDB(things)
+	a := thing{ID: testID(1), Name: "a", Owner: testID(9), Size: 3}
+	b := thing{ID: testID(2), Name: "b", Owner: testID(9), Size: 1}
+	must(t, commit(t, db, func(tx *Tx) error { return errors.Join(things.Put(tx, &a), things.Put(tx, &b)) }))
+
+	err := commit(t, db, func(tx *Tx) error {
+		return things.Put(tx, &thing{ID: testID(3), Name: "b", Owner: testID(9)})
+	})
+	if diff := cmp.Diff(&Conflict{"things", "owner-name", testID(2)}, err); diff != "" {
+		t.Errorf("conflict (-want +got):\n%s", diff)
+	}
+	var got []thing
+	for r := range things.By(db.Current(), "size", nil) {
+		got = append(got, *r)
+	}
+	if diff := cmp.Diff([]thing{b, a}, got); diff != "" {
+		t.Errorf("by size (-want +got):\n%s", diff)
+	}
+	var buf bytes.Buffer
+	if _, err := db.Snapshot().WriteTo(&buf); err != nil {
+		t.Fatal(err)
+	}
+	other := NewDB(newThings())
+	must(t, other.Restore(bytes.NewReader(buf.Bytes())))
+	x, _ := db.Snapshot().Digest()
+	y, _ := other.Snapshot().Digest()
+	if x != y {
+		t.Error("restored state differs")
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

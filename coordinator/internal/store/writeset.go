@@ -1,0 +1,177 @@
+package store
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+)
+
+// WriteSet is the encoded form of what a batch wrote: rows put and rows deleted,
+// and the state it was computed from. It is what the log records.
+//
+// It is a format byte and a protobuf message:
+//
+//	1 base   bytes    mark of the state it builds on
+//	2 table  message, repeated: 1 name; 2 row, repeated: 1 id, 2 encoded row or 3 true for deleted
+type WriteSet []byte
+
+// mark identifies a state: a digest of the mark before and of the write set that
+// led from there. Two states with the same mark were made by the same write
+// sets in the same order. It needs no secrecy, only that accidents do not collide.
+type mark [16]byte
+
+const writeSetFormat = 1
+
+func (ws WriteSet) mark() (m mark) {
+	sum := sha256.Sum256(ws) // covers the base
+	copy(m[:], sum[:])
+	return m
+}
+
+// encode writes the operations in the order of table and ID.
+func (b *Batch) encode() WriteSet {
+	keys := make([]opKey, 0, len(b.ops))
+	size := 64
+	for k, o := range b.ops {
+		keys = append(keys, k)
+		size += len(o.row) + 32
+	}
+	slices.SortFunc(keys, func(x, y opKey) int {
+		return cmp.Or(cmp.Compare(x.slot, y.slot), slices.Compare(x.id[:], y.id[:]))
+	})
+	out := append(make([]byte, 0, size), writeSetFormat)
+	out = protowire.AppendBytes(protowire.AppendTag(out, 1, protowire.BytesType), b.base.mark[:])
+	for len(keys) > 0 {
+		n := 1
+		for n < len(keys) && keys[n].slot == keys[0].slot {
+			n++
+		}
+		out = protowire.AppendTag(out, 2, protowire.BytesType)
+		out = appendSized(out, func(out []byte) []byte {
+			out = protowire.AppendString(protowire.AppendTag(out, 1, protowire.BytesType), b.db.tables[keys[0].slot].name)
+			for _, k := range keys[:n] {
+				out = protowire.AppendTag(out, 2, protowire.BytesType)
+				out = appendSized(out, func(out []byte) []byte { return appendOp(out, k.id, b.ops[k].row) })
+			}
+			return out
+		})
+		keys = keys[n:]
+	}
+	return out
+}
+
+func appendOp(b []byte, id cloud.ID, row []byte) []byte {
+	b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), id[:])
+	if row == nil {
+		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), 1)
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), row)
+}
+
+// rowOp is one operation of a write set.
+type rowOp struct {
+	table string
+	id    cloud.ID
+	row   []byte // nil: deleted
+}
+
+var errWriteSet = errors.New("malformed write set")
+
+// decode checks the whole write set before anything of it is used.
+func (ws WriteSet) decode() (base mark, ops []rowOp, err error) {
+	if len(ws) == 0 {
+		return base, nil, errWriteSet
+	}
+	if ws[0] != writeSetFormat {
+		return base, nil, fmt.Errorf("write set has format %d, this version knows %d: upgrade this node", ws[0], writeSetFormat)
+	}
+	err = eachField(ws[1:], func(num protowire.Number, v []byte, _ uint64) error {
+		switch {
+		case num == 1 && len(v) == len(base):
+			base = mark(v)
+			return nil
+		case num == 2:
+			ops, err = appendTableOps(ops, v)
+			return err
+		}
+		return errWriteSet
+	})
+	return base, ops, err
+}
+
+func appendTableOps(ops []rowOp, b []byte) ([]rowOp, error) {
+	var table string
+	err := eachField(b, func(num protowire.Number, v []byte, _ uint64) error {
+		switch {
+		case num == 1 && len(v) > 0:
+			table = string(v)
+			return nil
+		case num == 2 && table != "":
+			o, err := decodeOp(v)
+			o.table = table
+			ops = append(ops, o)
+			return err
+		}
+		return errWriteSet
+	})
+	return ops, err
+}
+
+func decodeOp(b []byte) (o rowOp, err error) {
+	var deleted bool
+	err = eachField(b, func(num protowire.Number, v []byte, u uint64) error {
+		switch {
+		case num == 1 && len(v) == len(o.id):
+			o.id = cloud.ID(v)
+		case num == 2:
+			o.row = v[:len(v):len(v)]
+			if o.row == nil {
+				o.row = emptyRow
+			}
+		case num == 3 && u == 1:
+			deleted = true
+		default:
+			return errWriteSet
+		}
+		return nil
+	})
+	if err == nil && (o.id.IsZero() || deleted == (o.row != nil)) {
+		err = errWriteSet
+	}
+	return o, err
+}
+
+// eachField walks a message of sized fields and varints.
+func eachField(b []byte, f func(num protowire.Number, v []byte, u uint64) error) error {
+	for len(b) > 0 {
+		num, wt, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return errWriteSet
+		}
+		b = b[n:]
+		var v []byte
+		var u uint64
+		switch wt {
+		case protowire.BytesType:
+			v, n = protowire.ConsumeBytes(b)
+		case protowire.VarintType:
+			u, n = protowire.ConsumeVarint(b)
+		default:
+			return errWriteSet
+		}
+		if n < 0 {
+			return errWriteSet
+		}
+		b = b[n:]
+		if err := f(num, v, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
