@@ -1,0 +1,258 @@
+// Package place chooses the host of a VM: pure filters and one scorer over figures that the caller has gathered.
+//
+// It knows no rows and no clock, so that the same candidates always give the same choice; the transaction that writes
+// the choice also writes the counters, hence two choices cannot take the same room. A refusal tells every host with
+// its reason, since "no capacity" alone helps nobody.
+package place
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+)
+
+// Pool is a storage pool that a host reaches.
+type Pool struct {
+	ID    cloud.ID
+	Name  string
+	Local bool
+	Tags  []string
+	// Free is what may still be allocated, in bytes, over-provisioning and thresholds included.
+	Free uint64
+}
+
+// Host is a candidate.
+type Host struct {
+	ID      cloud.ID
+	Name    string
+	Zone    cloud.ID
+	Pod     cloud.ID
+	Cluster cloud.ID
+	// Refusal is why the host takes no VMs at all (down, disabled, in maintenance), "" if it does.
+	Refusal string
+	Tags    []string
+	// Features of its kernel and hypervisor ("vxlan", "kvm").
+	Features []string
+	// Total and used figures, over-commitment included in the totals.
+	CPUMHz, CPUUsed uint64
+	MemoryMiB       uint64
+	MemoryUsed      uint64
+	// CoreMHz is the clock of one core: a VM's vCPU may not ask for more.
+	CoreMHz uint64
+	Cores   uint32
+	VMs     uint32
+	Pools   []Pool
+}
+
+// Disk is a volume the VM needs.
+type Disk struct {
+	Volume cloud.ID
+	Bytes  uint64
+	// Pool is where the volume already is; zero for a new one.
+	Pool  cloud.ID
+	Local bool
+	Tags  []string
+}
+
+// Request is what a VM needs.
+type Request struct {
+	Zone      cloud.ID
+	CPUs      uint32
+	CPUMHz    uint32 // of each vCPU
+	MemoryMiB uint32
+	HostTags  []string
+	Features  []string
+	Disks     []Disk
+	// Host pins the choice; zero is any.
+	Host cloud.ID
+	// Avoid are hosts on which this start failed, with the reasons.
+	Avoid map[cloud.ID]string
+	// Prefer wins among hosts that fit (the last host: its caches are warm).
+	Prefer cloud.ID
+}
+
+// Choice is the answer: a host, and a pool for each disk of the request in order.
+type Choice struct {
+	Host  cloud.ID
+	Pools []cloud.ID
+}
+
+// Rejection is one host's reason.
+type Rejection struct {
+	Host   string
+	Reason string
+}
+
+// NoCapacity says that no host fits, and why each does not.
+type NoCapacity struct {
+	Rejections []Rejection
+}
+
+// shown is how many hosts an error names one by one; a person reads no longer list.
+const shown = 10
+
+func (e *NoCapacity) Error() string {
+	if len(e.Rejections) == 0 {
+		return "no host can take the VM: the zone has no hosts"
+	}
+	parts := make([]string, 0, shown+1)
+	for i, r := range e.Rejections {
+		if i == shown {
+			parts = append(parts, fmt.Sprintf("and %d more hosts", len(e.Rejections)-shown))
+			break
+		}
+		parts = append(parts, "host "+r.Host+": "+r.Reason)
+	}
+	return "no host can take the VM: " + strings.Join(parts, "; ")
+}
+
+// Choose picks the emptiest host that fits, by the worse of its CPU and memory fill after placing, then by the number
+// of VMs, then by ID. The error is a *NoCapacity.
+func Choose(hosts []Host, req *Request) (Choice, error) {
+	best, bestScore := -1, 0.0
+	var bestPools []cloud.ID
+	var rejections []Rejection
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Zone != req.Zone {
+			continue
+		}
+		reason := refuse(h, req)
+		var pools []cloud.ID
+		if reason == "" {
+			pools, reason = pickPools(h, req.Disks)
+		}
+		if reason != "" {
+			rejections = append(rejections, Rejection{Host: h.Name, Reason: reason})
+			continue
+		}
+		s := score(h, req)
+		if best < 0 || s < bestScore || s == bestScore && before(h, &hosts[best]) {
+			best, bestScore, bestPools = i, s, pools
+		}
+	}
+	if best < 0 {
+		return Choice{}, &NoCapacity{Rejections: rejections}
+	}
+	return Choice{Host: hosts[best].ID, Pools: bestPools}, nil
+}
+
+func before(a, b *Host) bool {
+	if a.VMs != b.VMs {
+		return a.VMs < b.VMs
+	}
+	return slices.Compare(a.ID[:], b.ID[:]) < 0
+}
+
+// score is the fill of the scarcer resource after placing, 0..1; the preferred host gets a head start that outweighs
+// any fill.
+func score(h *Host, req *Request) float64 {
+	s := max(
+		float64(h.CPUUsed+uint64(req.CPUs)*uint64(req.CPUMHz))/float64(max(h.CPUMHz, 1)),
+		float64(h.MemoryUsed+uint64(req.MemoryMiB))/float64(max(h.MemoryMiB, 1)),
+	)
+	if h.ID == req.Prefer {
+		s -= 2
+	}
+	return s
+}
+
+func refuse(h *Host, req *Request) string {
+	if !req.Host.IsZero() && h.ID != req.Host {
+		return "another host was asked for"
+	}
+	if h.Refusal != "" {
+		return h.Refusal
+	}
+	if why, ok := req.Avoid[h.ID]; ok {
+		return "the VM did not start there: " + why
+	}
+	for _, t := range req.HostTags {
+		if !slices.Contains(h.Tags, t) {
+			return fmt.Sprintf("it has no host tag %q", t)
+		}
+	}
+	for _, f := range req.Features {
+		if !slices.Contains(h.Features, f) {
+			return fmt.Sprintf("its kernel lacks %s", f)
+		}
+	}
+	if req.CPUs > h.Cores {
+		return fmt.Sprintf("%d vCPUs are wanted and it has %d cores", req.CPUs, h.Cores)
+	}
+	if uint64(req.CPUMHz) > h.CoreMHz {
+		return fmt.Sprintf("%d MHz for each vCPU are wanted and its cores run at %d MHz", req.CPUMHz, h.CoreMHz)
+	}
+	if want := uint64(req.CPUs) * uint64(req.CPUMHz); h.CPUUsed+want > h.CPUMHz {
+		return fmt.Sprintf("%d MHz CPU are wanted and %d of %d MHz are free", want, sub(h.CPUMHz, h.CPUUsed), h.CPUMHz)
+	}
+	if want := uint64(req.MemoryMiB); h.MemoryUsed+want > h.MemoryMiB {
+		return fmt.Sprintf("%d MiB memory are wanted and %d of %d MiB are free",
+			want, sub(h.MemoryMiB, h.MemoryUsed), h.MemoryMiB)
+	}
+	return ""
+}
+
+func sub(a, b uint64) uint64 {
+	if b > a {
+		return 0
+	}
+	return a - b
+}
+
+// pickPools gives each disk the fitting pool with the most room, counting what the disks before it took.
+func pickPools(h *Host, disks []Disk) ([]cloud.ID, string) {
+	pools := make([]cloud.ID, len(disks))
+	taken := map[cloud.ID]uint64{}
+	for i, d := range disks {
+		if !d.Pool.IsZero() {
+			if !slices.ContainsFunc(h.Pools, func(p Pool) bool { return p.ID == d.Pool }) {
+				return nil, fmt.Sprintf("volume %s is on storage that it does not reach", d.Volume)
+			}
+			pools[i] = d.Pool
+			continue
+		}
+		best := -1
+		for j := range h.Pools {
+			p := &h.Pools[j]
+			if p.Local != d.Local || !containsAll(p.Tags, d.Tags) || sub(p.Free, taken[p.ID]) < d.Bytes {
+				continue
+			}
+			if best < 0 || sub(p.Free, taken[p.ID]) > sub(h.Pools[best].Free, taken[h.Pools[best].ID]) {
+				best = j
+			}
+		}
+		if best < 0 {
+			return nil, whyNoPool(h, d)
+		}
+		pools[i] = h.Pools[best].ID
+		taken[h.Pools[best].ID] += d.Bytes
+	}
+	return pools, ""
+}
+
+func containsAll(have, want []string) bool {
+	for _, w := range want {
+		if !slices.Contains(have, w) {
+			return false
+		}
+	}
+	return true
+}
+
+func whyNoPool(h *Host, d Disk) string {
+	kind := "shared"
+	if d.Local {
+		kind = "local"
+	}
+	tags := ""
+	if len(d.Tags) > 0 {
+		tags = fmt.Sprintf(" with tags %s", strings.Join(d.Tags, ","))
+	}
+	if !slices.ContainsFunc(h.Pools, func(p Pool) bool { return p.Local == d.Local && containsAll(p.Tags, d.Tags) }) {
+		return fmt.Sprintf("it has no %s storage pool%s that is up", kind, tags)
+	}
+	return fmt.Sprintf("no %s storage pool%s has %d MiB free", kind, tags, d.Bytes>>20)
+}
