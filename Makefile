@@ -1,0 +1,85 @@
+# Wisp. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+HOSTS   ?= 1
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := go tool -modfile=packaging/tools/go.mod
+
+# Every program of the product and of the test bed.
+PROGRAMS = $(wildcard coordinator/cmd/* agent/cmd/* netsvc/cmd/* systemvm/cmd/* packaging/*/cmd/*)
+
+# Tests that boot guests or whole hosts run alone, one package at a time: two
+# emulated guests on two cores make every deadline of a third one late.
+HEAVY = $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/... 2>/dev/null)
+LIGHT = $(filter-out $(HEAVY),$(shell go list ./...))
+# Where goroutines share state.
+RACE  = $(filter-out $(HEAVY),$(shell go list ./coordinator/... ./agent/... ./netsvc/... 2>/dev/null))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install the Debian packages that sandbox and test need (root)
+	@go run ./packaging/deps
+
+.PHONY: build
+build: ## build the static programs into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(PROGRAMS))
+
+.PHONY: sandbox
+sandbox: deps build ## a cloud with a running VM on this machine (HOSTS=1..3)
+	@bin/wisp-sandbox up -hosts $(HOSTS)
+
+.PHONY: sandbox-down
+sandbox-down: ## remove everything of the sandbox
+	@go run ./packaging/sandbox/cmd/wisp-sandbox down
+
+.PHONY: proto
+proto: ## lint the contract and generate its Go
+	$(TOOL) buf lint
+	$(TOOL) buf generate
+
+.PHONY: fmt
+fmt: ## format all Go
+	$(TOOL) gofumpt -w $(shell git ls-files '*.go' | grep -v '\.pb\.go$$')
+
+.PHONY: lint
+lint: ## the import rules of the house, and the usual mistakes
+	$(TOOL) golangci-lint run --timeout 15m ./...
+	$(TOOL) buf lint
+	go test ./packaging/lint/...
+
+.PHONY: tidy
+tidy: ## go mod tidy changes nothing
+	go mod tidy -diff
+	cd packaging/tools && go mod verify >/dev/null
+
+.PHONY: race
+race: ## tests under the race detector
+	go test -race -p 1 -timeout 20m $(RACE)
+
+.PHONY: check
+check: lint tidy race ## format, lint, tidy and race
+
+.PHONY: test-light
+test-light: ## unit, property, namespace tests
+	go test -p 2 -timeout 15m $(LIGHT)
+
+.PHONY: test-heavy
+test-heavy: build ## tests with real guests, libvirt and hosts
+	go test -p 1 -count=1 -timeout 35m $(HEAVY)
+
+.PHONY: test
+test: deps build ## what CI runs
+	@$(MAKE) test-light
+	@$(MAKE) race
+	@$(MAKE) test-heavy
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
