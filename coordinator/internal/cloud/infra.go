@@ -150,7 +150,12 @@ type Host struct {
 	Number       uint64 `row:"28"`
 	CPUModel     string `row:"29"`
 	Architecture string `row:"30"`
-	Unknown      Unknown
+	// KeyHash is the SHA-256 of the public key (SubjectPublicKeyInfo) the agent joined with. The same key presenting the
+	// same token again is the same host.
+	KeyHash []byte `row:"31"`
+	// CertificateExpires is when the newest certificate signed for the host ends.
+	CertificateExpires time.Time `row:"32"`
+	Unknown            Unknown
 }
 
 // HostCapacity counts what is allocated on a host; maintained in the transactions that place and release.

@@ -59,6 +59,12 @@ var Hosts = store.Define(store.Def[cloud.Host]{
 		}},
 		{Name: "number", Unique: true, Key: func(r *cloud.Host) store.Key { return store.K(r.Number) }},
 		{Name: "state", Key: func(r *cloud.Host) store.Key { return store.K(r.ResourceState) }},
+		{Name: "key", Unique: true, Key: func(r *cloud.Host) store.Key {
+			if len(r.KeyHash) == 0 {
+				return nil
+			}
+			return store.K(r.KeyHash)
+		}},
 	},
 })
 

@@ -23,6 +23,8 @@ func Schema() []store.AnyTable {
 		Hosts,
 		HostCapacities,
 		JoinTokens,
+		Authorities,
+		RevokedCertificates,
 		StoragePools,
 		ImageStores,
 		OSCategories,
