@@ -1,0 +1,204 @@
+package compute
+
+import (
+	"slices"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/place"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// Candidates gathers the hosts of a zone for place.Choose: what they have, over-commitment included, and what is taken.
+func (a *Area) Candidates(r store.Reader, zone cloud.ID) []place.Host {
+	cpuFactor := a.Settings.Float(r, "cpu.overprovisioning.factor")
+	memFactor := a.Settings.Float(r, "mem.overprovisioning.factor")
+	storageFactor := a.Settings.Float(r, "storage.overprovisioning.factor")
+	storageLimit := a.Settings.Float(r, "pool.storage.allocated.capacity.disablethreshold")
+	z, ok := tables.Zones.Get(r, zone)
+	if !ok {
+		return nil
+	}
+	pools := poolsByReach(r, zone, storageFactor*storageLimit)
+	clusters := map[cloud.ID]*cloud.Cluster{}
+	pods := map[cloud.ID]*cloud.Pod{}
+	var hosts []place.Host
+	for h := range tables.Hosts.By(r, "zone", store.K(zone)) {
+		cluster, ok := clusters[h.ClusterID]
+		if !ok {
+			cluster, _ = tables.Clusters.Get(r, h.ClusterID)
+			clusters[h.ClusterID] = cluster
+		}
+		pod, ok := pods[h.PodID]
+		if !ok {
+			pod, _ = tables.Pods.Get(r, h.PodID)
+			pods[h.PodID] = pod
+		}
+		used := cloud.HostCapacity{}
+		if c, ok := tables.HostCapacities.Get(r, h.ID); ok {
+			used = *c
+		}
+		hostCPU, hostMem := cpuFactor, memFactor
+		if cluster != nil && cluster.CPUOvercommit > 0 {
+			hostCPU = cluster.CPUOvercommit
+		}
+		if cluster != nil && cluster.MemOvercommit > 0 {
+			hostMem = cluster.MemOvercommit
+		}
+		hosts = append(hosts, place.Host{
+			ID: h.ID, Name: h.Name, Zone: h.ZoneID, Pod: h.PodID, Cluster: h.ClusterID,
+			Refusal: whyClosed(z, pod, cluster, h), Tags: h.Tags, Features: h.Features,
+			Cores: h.CPUs, CoreMHz: uint64(h.CPUMHz),
+			CPUMHz: uint64(float64(h.CPUs) * float64(h.CPUMHz) * hostCPU), CPUUsed: used.CPUMHz,
+			MemoryMiB: uint64(float64(h.MemoryMiB) * hostMem), MemoryUsed: used.MemoryMiB,
+			VMs:   used.VMs,
+			Pools: slices.Concat(pools[h.ID], pools[h.ClusterID], pools[zone]),
+		})
+	}
+	return hosts
+}
+
+// whyClosed says why a host takes no VMs at all; "" if it does.
+func whyClosed(z *cloud.Zone, pod *cloud.Pod, cluster *cloud.Cluster, h *cloud.Host) string {
+	switch {
+	case z.AllocationState != cloud.AllocationEnabled:
+		return "its zone is disabled"
+	case pod == nil || pod.AllocationState != cloud.AllocationEnabled:
+		return "its pod is disabled"
+	case cluster == nil || cluster.AllocationState != cloud.AllocationEnabled:
+		return "its cluster is disabled"
+	case h.ResourceState != cloud.HostEnabled:
+		return "it is " + h.ResourceState.String()
+	case h.Status != cloud.HostUp:
+		return "it is " + h.Status.String()
+	}
+	return ""
+}
+
+// poolsByReach groups the pools of a zone that are up by who reaches them: a host, a cluster, or the zone.
+func poolsByReach(r store.Reader, zone cloud.ID, factor float64) map[cloud.ID][]place.Pool {
+	pools := map[cloud.ID][]place.Pool{}
+	for p := range tables.StoragePools.By(r, "zone", store.K(zone)) {
+		if p.State != cloud.PoolUp {
+			continue
+		}
+		total := uint64(float64(p.CapacityBytes) * factor)
+		free := uint64(0)
+		if total > p.AllocatedBytes {
+			free = total - p.AllocatedBytes
+		}
+		reach := p.HostID
+		if reach.IsZero() {
+			reach = p.ClusterID
+		}
+		if reach.IsZero() {
+			reach = zone
+		}
+		pools[reach] = append(pools[reach], place.Pool{ID: p.ID, Name: p.Name, Local: !p.HostID.IsZero(), Tags: p.Tags, Free: free})
+	}
+	return pools
+}
+
+// request says what a start of vm needs.
+func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
+	req := &place.Request{
+		Zone: vm.ZoneID, CPUs: vm.CPUs, CPUMHz: vm.CPUMHz, MemoryMiB: vm.MemoryMiB,
+		Features: a.Net.Features(r, vm), Host: vm.WantedHostID, Prefer: vm.LastHostID,
+	}
+	offering, ok := tables.ServiceOfferings.Get(r, vm.OfferingID)
+	if ok {
+		req.HostTags = offering.HostTags
+	}
+	for _, id := range vm.Avoid {
+		if req.Avoid == nil {
+			req.Avoid = map[cloud.ID]string{}
+		}
+		req.Avoid[id] = vm.Error
+	}
+	for _, v := range VolumesOf(r, vm.ID) {
+		d := place.Disk{Volume: v.ID, Bytes: v.SizeBytes, Pool: v.PoolID}
+		if v.Root && ok {
+			d.Local, d.Tags = offering.StorageType == "local", offering.StorageTags
+		} else if o, found := tables.DiskOfferings.Get(r, v.OfferingID); found {
+			d.Local, d.Tags = o.StorageType == "local", o.Tags
+		}
+		req.Disks = append(req.Disks, d)
+	}
+	return req
+}
+
+// place chooses a host for a VM in Starting and writes the choice: host, pools, counters. The error of a full cloud is
+// cloud.NoCapacity with every host's reason.
+func (a *Area) place(tx *store.Tx, vm *cloud.VM) error {
+	req := a.request(tx, vm)
+	choice, err := place.Choose(a.Candidates(tx, vm.ZoneID), req)
+	if err != nil {
+		return &cloud.Error{Code: cloud.NoCapacity, Text: "Unable to create a deployment for VM " + vm.InstanceName + ": " + err.Error()}
+	}
+	for i, d := range req.Disks {
+		if !d.Pool.IsZero() {
+			continue
+		}
+		if err := assignPool(tx, d.Volume, choice.Pools[i]); err != nil {
+			return err
+		}
+	}
+	h, ok := tables.Hosts.Get(tx, choice.Host)
+	if !ok {
+		return &store.NotFound{Table: "host", ID: choice.Host}
+	}
+	vm.HostID, vm.PodID = h.ID, h.PodID
+	return editCapacity(tx, h.ID, func(c *cloud.HostCapacity) {
+		c.CPUMHz += uint64(vm.CPUs) * uint64(vm.CPUMHz)
+		c.MemoryMiB += uint64(vm.MemoryMiB)
+		c.VMs++
+	})
+}
+
+func assignPool(tx *store.Tx, volume, pool cloud.ID) error {
+	var size uint64
+	p, ok := tables.StoragePools.Get(tx, pool)
+	if !ok {
+		return &store.NotFound{Table: "storage_pool", ID: pool}
+	}
+	err := tables.Volumes.Edit(tx, volume, func(v *cloud.Volume) error {
+		v.PoolID, v.HostID, v.State = pool, p.HostID, cloud.VolumeCreating
+		size = v.SizeBytes
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.AllocatedBytes += size
+	return tables.StoragePools.Put(tx, p)
+}
+
+// unplace takes the VM off its host: counters, and the pools of volumes that were never made. The caller has seen that
+// the host does not run it any more, and writes the row.
+func (a *Area) unplace(tx *store.Tx, vm *cloud.VM) error {
+	if vm.HostID.IsZero() {
+		return nil
+	}
+	err := editCapacity(tx, vm.HostID, func(c *cloud.HostCapacity) {
+		c.CPUMHz -= min(c.CPUMHz, uint64(vm.CPUs)*uint64(vm.CPUMHz))
+		c.MemoryMiB -= min(c.MemoryMiB, uint64(vm.MemoryMiB))
+		c.VMs -= min(c.VMs, 1)
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.Net.Release(tx, vm); err != nil {
+		return err
+	}
+	vm.LastHostID, vm.HostID = vm.HostID, cloud.ID{}
+	return nil
+}
+
+func editCapacity(tx *store.Tx, host cloud.ID, f func(*cloud.HostCapacity)) error {
+	c, ok := tables.HostCapacities.Get(tx, host)
+	if !ok {
+		c = &cloud.HostCapacity{ID: host}
+	}
+	f(c)
+	return tables.HostCapacities.Put(tx, c)
+}

@@ -1,0 +1,277 @@
+package compute
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// Deployment is a new VM as it was asked for. References are resolved and checked for access by the caller.
+type Deployment struct {
+	Account  *cloud.Account
+	Zone     *cloud.Zone
+	Template *cloud.Template
+	Offering *cloud.ServiceOffering
+	// Networks in order; the first is the default one unless Nics say otherwise.
+	Networks []NetworkRequest
+	// Name is the host name asked for; empty gives one.
+	Name, DisplayName, Group string
+	// UserData is raw (decoded).
+	UserData []byte
+	KeyPair  *cloud.SSHKeyPair
+	// Host pins the first start.
+	Host     cloud.ID
+	Start    bool
+	RootGiB  uint64
+	DataDisk *DataDisk
+	Details  map[string]string
+	// Password is used instead of a random one, where the template takes passwords.
+	Password string
+}
+
+// NetworkRequest is one network of a Deployment.
+type NetworkRequest struct {
+	Network *cloud.Network
+	NICRequest
+}
+
+// DataDisk is a further volume.
+type DataDisk struct {
+	Offering *cloud.DiskOffering
+	Bytes    uint64
+}
+
+// maxUserData is the most raw user-data that is kept, in bytes (CloudStack's vm.userdata.max.length).
+const maxUserData = 32 << 10
+
+// Deploy writes the rows of a new VM: the VM, its volumes and its NICs, counted against the account's limits. With
+// d.Start the VM is left in Starting, without a host: StartStep chooses one.
+//
+// Errors: cloud.Invalid for values, cloud.LimitExceeded, cloud.NoCapacity for addresses, cloud.Unavailable for a zone or
+// template that cannot be used now.
+func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
+	if err := checkDeployable(d); err != nil {
+		return nil, err
+	}
+	number, err := next(tx, "vm.number")
+	if err != nil {
+		return nil, err
+	}
+	vm := &cloud.VM{
+		ID: tx.NewID(), AccountID: d.Account.ID, DomainID: d.Account.DomainID, ZoneID: d.Zone.ID,
+		State: cloud.VMStopped, TemplateID: d.Template.ID, OfferingID: d.Offering.ID, OSTypeID: d.Template.OSTypeID,
+		CPUs: d.Offering.CPUs, CPUMHz: d.Offering.CPUMHz, MemoryMiB: d.Offering.MemoryMiB, HA: d.Offering.OfferHA,
+		Group: d.Group, Created: tx.Now(), WantedHostID: d.Host, Details: d.Details, Number: number,
+		Hypervisor: "KVM", PasswordEnabled: d.Template.PasswordEnabled,
+		InstanceName: fmt.Sprintf("i-%d-%d-VM", d.Account.Number, number),
+	}
+	vm.Name, vm.DisplayName = d.Name, d.DisplayName
+	if vm.Name == "" {
+		vm.Name = "VM-" + vm.ID.String()
+	}
+	if vm.DisplayName == "" {
+		vm.DisplayName = vm.Name
+	}
+	if err := a.setSecrets(vm, d); err != nil {
+		return nil, err
+	}
+	if d.KeyPair != nil {
+		vm.KeyPair, vm.PublicKey = d.KeyPair.Name, d.KeyPair.PublicKey
+	}
+	if err := a.Counts.Count(tx, vm.AccountID, cloud.ResourceVM, 1); err != nil {
+		return nil, err
+	}
+	if err := a.createVolumes(tx, vm, d); err != nil {
+		return nil, err
+	}
+	for i, n := range d.Networks {
+		if err := checkNameFree(tx, n.Network, vm.Name); err != nil {
+			return nil, err
+		}
+		n.DeviceID = uint32(i)
+		if _, err := a.Net.AllocateNIC(tx, vm, n.Network, n.NICRequest); err != nil {
+			return nil, err
+		}
+	}
+	if d.Start {
+		vm.State, vm.StartEpoch = cloud.VMStarting, 1
+	}
+	return vm, tables.VMs.Put(tx, vm)
+}
+
+func checkDeployable(d *Deployment) error {
+	switch {
+	case d.Zone.AllocationState != cloud.AllocationEnabled:
+		return cloud.Errorf(cloud.Denied, "Cannot perform this operation, Zone is currently disabled: %s", d.Zone.ID)
+	case d.Template.State != cloud.TemplateReady:
+		return cloud.Errorf(cloud.Invalid, "Unable to use template %s: it is not ready yet", d.Template.ID)
+	case d.Template.ISO:
+		return cloud.Errorf(cloud.Invalid, "Unable to use template %s: deploying from an ISO is not supported", d.Template.ID)
+	case len(d.Networks) == 0:
+		return cloud.Errorf(cloud.Invalid, "Unable to deploy the VM: no network is given in networkids and the account has none in zone %s",
+			d.Zone.Name)
+	case len(d.UserData) > maxUserData:
+		return cloud.Errorf(cloud.Invalid, "Unable to use userdata: it has %d bytes, at most %d are accepted", len(d.UserData), maxUserData)
+	case d.Offering.CPUs == 0 || d.Offering.MemoryMiB == 0:
+		return cloud.Errorf(cloud.Invalid, "Unable to use service offering %s: it has no fixed number of CPUs and memory", d.Offering.ID)
+	}
+	if d.Name != "" {
+		if err := CheckHostname("name", d.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckHostname refuses what is no DNS label (RFC 1123: 1 to 63 letters, digits and hyphens, none at an end), and a
+// name of digits alone, which resolvers take for an address.
+func CheckHostname(parameter, name string) error {
+	ok := len(name) >= 1 && len(name) <= 63 && name[0] != '-' && name[len(name)-1] != '-'
+	digits := true
+	for i := range len(name) {
+		c := name[i]
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
+		digit := c >= '0' && c <= '9'
+		ok = ok && (letter || digit || c == '-')
+		digits = digits && digit
+	}
+	if !ok || digits {
+		return cloud.Errorf(cloud.Invalid, "Invalid name %q in parameter %s: a VM name has 1 to 63 ASCII letters, digits and hyphens, "+
+			"begins and ends with a letter or digit, and is no number", name, parameter)
+	}
+	return nil
+}
+
+// checkNameFree refuses a host name that another VM of the network has: DNS could not tell them apart.
+func checkNameFree(r store.Reader, n *cloud.Network, name string) error {
+	for nic := range tables.NICs.By(r, "network", store.K(n.ID)) {
+		other, ok := tables.VMs.Get(r, nic.VMID)
+		if ok && strings.EqualFold(other.Name, name) {
+			return cloud.Errorf(cloud.Invalid, "The vm with hostName %s already exists in the network domain: %s; network=%s",
+				name, n.NetworkDomain, n.Name)
+		}
+	}
+	return nil
+}
+
+func (a *Area) setSecrets(vm *cloud.VM, d *Deployment) error {
+	var err error
+	if len(d.UserData) > 0 {
+		if vm.UserData, err = a.Seal.Seal(string(d.UserData)); err != nil {
+			return err
+		}
+	}
+	vnc, err := RandomPassword(8) // VNC authentication uses no more than eight characters (RFC 6143, 7.2.2)
+	if err != nil {
+		return err
+	}
+	if vm.VNCPassword, err = a.Seal.Seal(vnc); err != nil {
+		return err
+	}
+	if !d.Template.PasswordEnabled {
+		return nil
+	}
+	return a.setPassword(vm, d.Password)
+}
+
+// setPassword gives the VM a new password, a random one when password is empty, to be handed out at its next boot.
+func (a *Area) setPassword(vm *cloud.VM, password string) error {
+	var err error
+	if password == "" {
+		if password, err = RandomPassword(12); err != nil {
+			return err
+		}
+	}
+	vm.PasswordEpoch++
+	vm.Password, err = a.Seal.Seal(password)
+	return err
+}
+
+// RandomPassword gives n characters that are easy to tell apart, about 5.7 bits each.
+func RandomPassword(n int) (string, error) {
+	const letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
+	b := make([]byte, n)
+	for i := range b {
+		k, err := rand.Int(rand.Reader, big.NewInt(int64(len(letters))))
+		if err != nil {
+			return "", fmt.Errorf("make a password: %w", err)
+		}
+		b[i] = letters[k.Int64()]
+	}
+	return string(b), nil
+}
+
+// DecodeUserData reads the userdata parameter: base64, standard or URL alphabet, padded or not. One client encodes it
+// for URLs twice, hence a remaining "%3D".
+func DecodeUserData(s string) ([]byte, error) {
+	s = strings.NewReplacer("%3D", "=", "%3d", "=", "%2B", "+", "%2b", "+", "%2F", "/", "%2f", "/", " ", "+", "\n", "", "\r", "").Replace(s)
+	s = strings.TrimRight(s, "=")
+	s = strings.NewReplacer("-", "+", "_", "/").Replace(s)
+	b, err := base64.RawStdEncoding.DecodeString(s)
+	if err != nil {
+		return nil, cloud.Errorf(cloud.Invalid, "User data is not valid base64 (parameter userdata): %w", err)
+	}
+	return b, nil
+}
+
+func (a *Area) createVolumes(tx *store.Tx, vm *cloud.VM, d *Deployment) error {
+	size := d.Template.SizeBytes
+	if d.RootGiB > 0 {
+		if d.RootGiB<<30 < size {
+			return cloud.Errorf(cloud.Invalid, "Invalid rootdisksize %d: the template needs at least %d GiB", d.RootGiB, (size+1<<30-1)>>30)
+		}
+		size = d.RootGiB << 30
+	} else if d.Offering.RootDiskGiB<<30 > size {
+		size = d.Offering.RootDiskGiB << 30
+	}
+	root := &cloud.Volume{
+		ID: tx.NewID(), Name: fmt.Sprintf("ROOT-%d", vm.Number), AccountID: vm.AccountID, DomainID: vm.DomainID,
+		ZoneID: vm.ZoneID, VMID: vm.ID, Root: true, SizeBytes: size, TemplateID: d.Template.ID, OfferingID: d.Offering.ID,
+		Created: tx.Now(), Attached: tx.Now(), SHA256: d.Template.SHA256,
+	}
+	volumes := []*cloud.Volume{root}
+	if d.DataDisk != nil {
+		volumes = append(volumes, &cloud.Volume{
+			ID: tx.NewID(), Name: fmt.Sprintf("DATA-%d", vm.Number), AccountID: vm.AccountID, DomainID: vm.DomainID,
+			ZoneID: vm.ZoneID, VMID: vm.ID, DeviceID: 1, SizeBytes: d.DataDisk.Bytes, OfferingID: d.DataDisk.Offering.ID,
+			Created: tx.Now(), Attached: tx.Now(),
+		})
+	}
+	for _, v := range volumes {
+		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourceVolume, 1); err != nil {
+			return err
+		}
+		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourcePrimaryStorage, gib(v.SizeBytes)); err != nil {
+			return err
+		}
+		if err := tables.Volumes.Put(tx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gib is how primary storage is counted against limits: begun GiB.
+func gib(bytes uint64) int64 { return int64((bytes + 1<<30 - 1) >> 30) }
+
+// next hands out the next number of a sequence, from 1.
+func next(tx *store.Tx, name string) (uint64, error) {
+	s, ok := tables.Sequences.First(tx, "name", store.K(name))
+	if !ok {
+		s = &cloud.Sequence{ID: cloud.NameID("sequence", name), Name: name}
+	}
+	s.Last++
+	return s.Last, tables.Sequences.Put(tx, s)
+}
+
+// VolumesOf lists a VM's volumes, the root disk first.
+func VolumesOf(r store.Reader, vm cloud.ID) []*cloud.Volume {
+	return slices.Collect(tables.Volumes.By(r, "vm", store.K(vm)))
+}

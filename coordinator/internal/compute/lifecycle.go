@@ -1,0 +1,335 @@
+package compute
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// Start asks for a stopped VM to run, on host when that is given. StartStep does the rest. Errors: cloud.Invalid when
+// the VM is not stopped.
+func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
+	if vm.State != cloud.VMStopped {
+		return stateError("start", vm, "Stopped")
+	}
+	vm.State, vm.WantedHostID, vm.Error, vm.Avoid = cloud.VMStarting, host, "", nil
+	vm.ForcedStop = false
+	vm.StartEpoch++
+	return tables.VMs.Put(tx, vm)
+}
+
+// Stop asks for a VM to be stopped: by ACPI first, or hard when forced. A stopped VM stays as it is; StopStep sees it
+// done. A VM that is still starting is stopped as well.
+func (a *Area) Stop(tx *store.Tx, vm *cloud.VM, forced bool) error {
+	switch vm.State {
+	case cloud.VMStopped:
+		return nil
+	case cloud.VMStopping:
+		vm.ForcedStop = vm.ForcedStop || forced
+		return tables.VMs.Put(tx, vm)
+	case cloud.VMStarting, cloud.VMRunning:
+	default:
+		return stateError("stop", vm, "Running or Starting")
+	}
+	vm.ForcedStop = forced
+	if vm.HostID.IsZero() {
+		vm.State = cloud.VMStopped
+		return tables.VMs.Put(tx, vm)
+	}
+	vm.State = cloud.VMStopping
+	return tables.VMs.Put(tx, vm)
+}
+
+// Reboot asks for a running VM to be rebooted.
+func (a *Area) Reboot(tx *store.Tx, vm *cloud.VM) error {
+	if vm.State != cloud.VMRunning {
+		return stateError("reboot", vm, "Running")
+	}
+	vm.BootEpoch++
+	return tables.VMs.Put(tx, vm)
+}
+
+// Destroy asks for a VM to be stopped and given up. With expunge its disks and addresses go at once, else after
+// expunge.delay seconds.
+func (a *Area) Destroy(tx *store.Tx, vm *cloud.VM, expunge bool) error {
+	vm.Expunge = vm.Expunge || expunge
+	switch vm.State {
+	case cloud.VMDestroyed, cloud.VMExpunging:
+		return tables.VMs.Put(tx, vm)
+	case cloud.VMMigrating:
+		return stateError("destroy", vm, "any but Migrating")
+	case cloud.VMStopped, cloud.VMError:
+		if vm.HostID.IsZero() {
+			return a.giveUp(tx, vm)
+		}
+	}
+	vm.Destroyed = tx.Now()
+	if vm.HostID.IsZero() {
+		return a.giveUp(tx, vm)
+	}
+	vm.State, vm.ForcedStop = cloud.VMStopping, true
+	return tables.VMs.Put(tx, vm)
+}
+
+// giveUp makes a VM that runs nowhere Destroyed, and takes it out of its account's counts.
+func (a *Area) giveUp(tx *store.Tx, vm *cloud.VM) error {
+	vm.State, vm.Destroyed = cloud.VMDestroyed, tx.Now()
+	if err := a.Counts.Count(tx, vm.AccountID, cloud.ResourceVM, -1); err != nil {
+		return err
+	}
+	for _, v := range VolumesOf(tx, vm.ID) {
+		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourceVolume, -1); err != nil {
+			return err
+		}
+		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourcePrimaryStorage, -gib(v.SizeBytes)); err != nil {
+			return err
+		}
+	}
+	if vm.Expunge {
+		return a.expunge(tx, vm)
+	}
+	return tables.VMs.Put(tx, vm)
+}
+
+// expunge frees a destroyed VM's addresses and has its disks deleted. The row goes when the last disk is gone.
+func (a *Area) expunge(tx *store.Tx, vm *cloud.VM) error {
+	if err := a.Net.FreeNICs(tx, vm); err != nil {
+		return err
+	}
+	left := false
+	for _, v := range VolumesOf(tx, vm.ID) {
+		gone, err := a.removeVolume(tx, v)
+		if err != nil {
+			return err
+		}
+		left = left || !gone
+	}
+	if !left {
+		return tables.VMs.Delete(tx, vm.ID)
+	}
+	vm.State = cloud.VMExpunging
+	return tables.VMs.Put(tx, vm)
+}
+
+// removeVolume has a volume deleted where it was placed; one that never was, or whose host is gone for good, goes at once.
+func (a *Area) removeVolume(tx *store.Tx, v *cloud.Volume) (gone bool, err error) {
+	if !v.PoolID.IsZero() {
+		pool, ok := tables.StoragePools.Get(tx, v.PoolID)
+		hostLeft := true
+		if ok && !pool.HostID.IsZero() {
+			_, hostLeft = tables.Hosts.Get(tx, pool.HostID)
+		}
+		if ok && hostLeft {
+			v.State, v.Destroyed = cloud.VolumeExpunging, tx.Now()
+			return false, tables.Volumes.Put(tx, v)
+		}
+	}
+	return true, a.dropVolume(tx, v)
+}
+
+// dropVolume removes the row of a volume whose file is gone, and, with its last volume, the row of an expunging VM.
+func (a *Area) dropVolume(tx *store.Tx, v *cloud.Volume) error {
+	if pool, ok := tables.StoragePools.Get(tx, v.PoolID); ok {
+		pool.AllocatedBytes -= min(pool.AllocatedBytes, v.SizeBytes)
+		if err := tables.StoragePools.Put(tx, pool); err != nil {
+			return err
+		}
+	}
+	if err := tables.Volumes.Delete(tx, v.ID); err != nil {
+		return err
+	}
+	vm, ok := tables.VMs.Get(tx, v.VMID)
+	if ok && vm.State == cloud.VMExpunging && tables.Volumes.Count(tx, "vm", store.K(vm.ID)) == 0 {
+		return tables.VMs.Delete(tx, vm.ID)
+	}
+	return nil
+}
+
+// ExpungeDue expunges the VMs that have been Destroyed for longer than expunge.delay seconds, at most limit in one
+// transaction, and tells how many. A leader-only loop calls it every expunge.interval.
+func (a *Area) ExpungeDue(tx *store.Tx, limit int) (int, error) {
+	delay := a.Settings.Int(tx, "expunge.delay")
+	n := 0
+	for vm := range tables.VMs.By(tx, "state", store.K(cloud.VMDestroyed)) {
+		if n == limit {
+			break
+		}
+		if !vm.Expunge && int64(tx.Now().Sub(vm.Destroyed).Seconds()) < delay {
+			continue
+		}
+		if err := a.expunge(tx, vm); err != nil {
+			return n, fmt.Errorf("expunge VM %s: %w", vm.ID, err)
+		}
+		n++
+	}
+	return n, nil
+}
+
+// ResetPassword gives a stopped VM a new password, to be handed out at its next start. Errors: cloud.Invalid when its
+// template takes no passwords or it is not stopped.
+func (a *Area) ResetPassword(tx *store.Tx, vm *cloud.VM, password string) error {
+	if !vm.PasswordEnabled {
+		return cloud.Errorf(cloud.Invalid, "Fail to reset password for the virtual machine %s, the template is not password enabled", vm.ID)
+	}
+	if vm.State != cloud.VMStopped {
+		return cloud.Errorf(cloud.Invalid, "Unable to reset password for VM %s in state %s: stop it first", vm.ID, vm.State)
+	}
+	if err := a.setPassword(vm, password); err != nil {
+		return err
+	}
+	return tables.VMs.Put(tx, vm)
+}
+
+func stateError(verb string, vm *cloud.VM, want string) error {
+	return cloud.Errorf(cloud.Invalid, "Unable to %s VM %s: it is %s, and must be %s", verb, vm.ID, vm.State, want)
+}
+
+// Progress is where a step stands.
+type Progress struct {
+	Done bool
+	// Waiting says what for, for the log.
+	Waiting string
+}
+
+var done = Progress{Done: true}
+
+// StartStep drives a VM in Starting until it runs and its networks are up. It may be called any number of times. The
+// error is final: the VM has been left in Stopped, or in Error when it had never run.
+func (a *Area) StartStep(tx *store.Tx, id cloud.ID) (Progress, error) {
+	vm, ok := tables.VMs.Get(tx, id)
+	if !ok {
+		return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s was removed while it was being started", id)
+	}
+	switch vm.State {
+	case cloud.VMRunning:
+		waiting, err := a.Net.Ready(tx, vm)
+		if err != nil || waiting != "" {
+			return Progress{Waiting: waiting}, err
+		}
+		return done, nil
+	case cloud.VMStarting:
+	case cloud.VMError:
+		return Progress{}, cloud.Errorf(cloud.NoCapacity, "Unable to start VM %s: %s", vm.ID, vm.Error)
+	default:
+		text := fmt.Sprintf("Unable to start VM %s: it is %s", vm.ID, vm.State)
+		if vm.Error != "" {
+			text += ": " + vm.Error
+		}
+		return Progress{}, &cloud.Error{Code: cloud.Unavailable, Text: text}
+	}
+	if !vm.HostID.IsZero() {
+		if vm.Evicting {
+			return Progress{Waiting: "the host on which the start failed to give the VM up"}, nil
+		}
+		return Progress{Waiting: "the host to report the VM running"}, nil
+	}
+	err := a.place(tx, vm)
+	if err == nil {
+		err = a.Net.Prepare(tx, vm)
+	}
+	if err == nil {
+		return Progress{Waiting: "the host to start the VM"}, tables.VMs.Put(tx, vm)
+	}
+	var refusal *cloud.Error
+	if !errors.As(err, &refusal) || refusal.Code == cloud.Internal {
+		return Progress{}, fmt.Errorf("start VM %s: %w", vm.ID, err)
+	}
+	return Progress{}, a.failStart(tx, vm, refusal)
+}
+
+// failStart ends a start for which no host is left and returns why. What place has written in this transaction is
+// taken back by unplace.
+func (a *Area) failStart(tx *store.Tx, vm *cloud.VM, why *cloud.Error) error {
+	if !vm.HostID.IsZero() {
+		if err := a.unplace(tx, vm); err != nil {
+			return err
+		}
+		if err := a.renewUnmade(tx, vm); err != nil {
+			return err
+		}
+	}
+	vm.Error, vm.Avoid, vm.WantedHostID = why.Text, nil, cloud.ID{}
+	vm.State = cloud.VMStopped
+	if !vm.Deployed {
+		vm.State = cloud.VMError
+	}
+	if err := tables.VMs.Put(tx, vm); err != nil {
+		return err
+	}
+	return why
+}
+
+// renewUnmade replaces volumes that a failed start has placed but that were never reported ready: the old row stays as
+// a tombstone for what may lie on that host, a fresh row takes its place with the VM.
+func (a *Area) renewUnmade(tx *store.Tx, vm *cloud.VM) error {
+	for _, v := range VolumesOf(tx, vm.ID) {
+		if v.State != cloud.VolumeCreating {
+			continue
+		}
+		fresh := *v
+		fresh.ID, fresh.State, fresh.PoolID, fresh.HostID, fresh.AllocatedBytes = tx.NewID(), cloud.VolumeAllocated, cloud.ID{}, cloud.ID{}, 0
+		v.VMID = cloud.ID{}
+		if _, err := a.removeVolume(tx, v); err != nil {
+			return err
+		}
+		if err := tables.Volumes.Put(tx, &fresh); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StopStep waits until a VM that was asked to stop has stopped.
+func (a *Area) StopStep(tx *store.Tx, id cloud.ID) (Progress, error) {
+	vm, ok := tables.VMs.Get(tx, id)
+	if !ok {
+		return done, nil
+	}
+	switch vm.State {
+	case cloud.VMStopping:
+		return Progress{Waiting: "the host to report the VM stopped"}, nil
+	case cloud.VMRunning, cloud.VMStarting:
+		return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s was started again while it was being stopped", id)
+	}
+	return done, nil
+}
+
+// RebootStep waits until the host has reported the VM running in its new boot.
+func (a *Area) RebootStep(tx *store.Tx, id cloud.ID, epoch uint64) (Progress, error) {
+	vm, ok := tables.VMs.Get(tx, id)
+	if !ok || vm.State != cloud.VMRunning {
+		return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s stopped while it was being rebooted", id)
+	}
+	if vm.ObservedBoot < epoch {
+		return Progress{Waiting: "the host to report the new boot"}, nil
+	}
+	return done, nil
+}
+
+// DestroyStep drives a VM that is to be destroyed to Destroyed, or, with expunge, until it is gone.
+func (a *Area) DestroyStep(tx *store.Tx, id cloud.ID) (Progress, error) {
+	vm, ok := tables.VMs.Get(tx, id)
+	if !ok {
+		return done, nil
+	}
+	switch vm.State {
+	case cloud.VMDestroyed:
+		return done, nil
+	case cloud.VMExpunging:
+		return Progress{Waiting: "the host to delete the disks"}, nil
+	case cloud.VMStopping:
+		return Progress{Waiting: "the host to report the VM stopped"}, nil
+	case cloud.VMStopped, cloud.VMError:
+		if err := a.giveUp(tx, vm); err != nil {
+			return Progress{}, err
+		}
+		if _, left := tables.VMs.Get(tx, id); left && vm.Expunge {
+			return Progress{Waiting: "the host to delete the disks"}, nil
+		}
+		return done, nil
+	}
+	return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s became %s while it was being destroyed", id, vm.State)
+}
