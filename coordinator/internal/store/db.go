@@ -196,3 +196,9 @@ func (db *DB) publish(s *state, touched []touch) {
 		w.note(touched)
 	}
 }
+
+// Has reports whether a table is part of the schema.
+func (db *DB) Has(t AnyTable) bool {
+	_, ok := db.slots[t.base()]
+	return ok
+}

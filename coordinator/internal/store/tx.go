@@ -60,7 +60,8 @@ func (tx *Tx) Now() time.Time { return tx.now }
 func (tx *Tx) NewID() cloud.ID { return tx.newID() }
 
 // OnCommit has f called once after the transaction is durable and applied here.
-// It is not called when the transaction fails.
+// It is not called when the transaction fails. It must not wait for anything:
+// other commits wait for it.
 func (tx *Tx) OnCommit(f func()) { tx.onCommit = append(tx.onCommit, f) }
 
 // emptyRow stands for a row without fields: nil means deleted.
@@ -133,6 +134,7 @@ type Batch struct {
 	base *state
 	s    *state
 	ops  map[opKey]op
+	size int
 }
 
 // NewBatch starts a batch on top of a view, or of the batch sealed before it.
@@ -151,6 +153,7 @@ func (b *Batch) Run(f func(*Tx) error, now time.Time, newID func() cloud.ID) (on
 	b.s = tx.s
 	for k, o := range tx.ops {
 		b.ops[k] = o
+		b.size += len(o.row) + 24
 	}
 	return tx.onCommit, nil
 }
@@ -158,8 +161,8 @@ func (b *Batch) Run(f func(*Tx) error, now time.Time, newID func() cloud.ID) (on
 // Empty reports whether no transaction wrote anything.
 func (b *Batch) Empty() bool { return len(b.ops) == 0 }
 
-// Len is the number of rows written.
-func (b *Batch) Len() int { return len(b.ops) }
+// Size is about the number of bytes the write set will have.
+func (b *Batch) Size() int { return b.size }
 
 // Seal ends the batch: the encoded write set to be replicated, and the state
 // that applying it will give, for the next batch to build on. The database
