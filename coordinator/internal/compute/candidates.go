@@ -10,16 +10,13 @@ import (
 )
 
 // Candidates gathers the hosts of a zone for place.Choose: what they have, over-commitment included, and what is taken.
-func (a *Area) Candidates(r store.Reader, zone cloud.ID) []place.Host {
-	cpuFactor := a.Settings.Float(r, "cpu.overprovisioning.factor")
-	memFactor := a.Settings.Float(r, "mem.overprovisioning.factor")
-	storageFactor := a.Settings.Float(r, "storage.overprovisioning.factor")
-	storageLimit := a.Settings.Float(r, "pool.storage.allocated.capacity.disablethreshold")
+func Candidates(r store.Reader, zone cloud.ID) []place.Host {
+	cpu, mem := cpuFactor.Float(r), memFactor.Float(r)
 	z, ok := tables.Zones.Get(r, zone)
 	if !ok {
 		return nil
 	}
-	pools := poolsByReach(r, zone, storageFactor*storageLimit)
+	pools := poolsByReach(r, zone, storageFactor.Float(r)*storageLimit.Float(r))
 	clusters := map[cloud.ID]*cloud.Cluster{}
 	pods := map[cloud.ID]*cloud.Pod{}
 	var hosts []place.Host
@@ -38,7 +35,7 @@ func (a *Area) Candidates(r store.Reader, zone cloud.ID) []place.Host {
 		if c, ok := tables.HostCapacities.Get(r, h.ID); ok {
 			used = *c
 		}
-		hostCPU, hostMem := cpuFactor, memFactor
+		hostCPU, hostMem := cpu, mem
 		if cluster != nil && cluster.CPUOvercommit > 0 {
 			hostCPU = cluster.CPUOvercommit
 		}
@@ -131,7 +128,7 @@ func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
 // cloud.NoCapacity with every host's reason.
 func (a *Area) place(tx *store.Tx, vm *cloud.VM) error {
 	req := a.request(tx, vm)
-	choice, err := place.Choose(a.Candidates(tx, vm.ZoneID), req)
+	choice, err := place.Choose(Candidates(tx, vm.ZoneID), req)
 	if err != nil {
 		return &cloud.Error{Code: cloud.NoCapacity, Text: "Unable to create a deployment for VM " + vm.InstanceName + ": " + err.Error()}
 	}

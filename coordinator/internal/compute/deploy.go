@@ -70,7 +70,7 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 		CPUs: d.Offering.CPUs, CPUMHz: d.Offering.CPUMHz, MemoryMiB: d.Offering.MemoryMiB, HA: d.Offering.OfferHA,
 		Group: d.Group, Created: tx.Now(), WantedHostID: d.Host, Details: d.Details, Number: number,
 		Hypervisor: "KVM", PasswordEnabled: d.Template.PasswordEnabled,
-		InstanceName: fmt.Sprintf("i-%d-%d-VM", d.Account.Number, number),
+		InstanceName: fmt.Sprintf("i-%d-%d-%s", d.Account.Number, number, instanceName.Text(tx)),
 	}
 	vm.Name, vm.DisplayName = d.Name, d.DisplayName
 	if vm.Name == "" {
@@ -162,19 +162,12 @@ func checkNameFree(r store.Reader, n *cloud.Network, name string) error {
 }
 
 func (a *Area) setSecrets(vm *cloud.VM, d *Deployment) error {
-	var err error
-	if len(d.UserData) > 0 {
-		if vm.UserData, err = a.Seal.Seal(string(d.UserData)); err != nil {
-			return err
-		}
-	}
+	vm.UserData = a.Seal.Seal(string(d.UserData))
 	vnc, err := RandomPassword(8) // VNC authentication uses no more than eight characters (RFC 6143, 7.2.2)
 	if err != nil {
 		return err
 	}
-	if vm.VNCPassword, err = a.Seal.Seal(vnc); err != nil {
-		return err
-	}
+	vm.VNCPassword = a.Seal.Seal(vnc)
 	if !d.Template.PasswordEnabled {
 		return nil
 	}
@@ -190,8 +183,8 @@ func (a *Area) setPassword(vm *cloud.VM, password string) error {
 		}
 	}
 	vm.PasswordEpoch++
-	vm.Password, err = a.Seal.Seal(password)
-	return err
+	vm.Password = a.Seal.Seal(password)
+	return nil
 }
 
 // RandomPassword gives n characters that are easy to tell apart, about 5.7 bits each.

@@ -18,21 +18,9 @@ import (
 	"net/netip"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/seal"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 )
-
-// Sealer encrypts and opens secrets under the cluster's key.
-type Sealer interface {
-	Seal(plain string) (cloud.Sealed, error)
-	Open(sealed cloud.Sealed) (string, error)
-}
-
-// Settings reads global settings by name.
-type Settings interface {
-	Int(r store.Reader, name string) int64
-	Float(r store.Reader, name string) float64
-	Bool(r store.Reader, name string) bool
-}
 
 // NICRequest says how a VM joins a network.
 type NICRequest struct {
@@ -54,8 +42,9 @@ type Networks interface {
 	Prepare(tx *store.Tx, vm *cloud.VM) error
 	// Release tells that the VM runs no more.
 	Release(tx *store.Tx, vm *cloud.VM) error
-	// Ready tells whether the VM's networks are up on its host, and if not what is waited for; an error is final.
-	Ready(r store.Reader, vm *cloud.VM) (waiting string, err error)
+	// Ready tells whether the VM's networks are up on its host; if not, changes of which rows to wait for. An error is
+	// final.
+	Ready(r store.Reader, vm *cloud.VM) (ready bool, waitOn []cloud.ID, err error)
 	// Features lists the kernel features a host needs to carry the VM's networks ("vxlan").
 	Features(r store.Reader, vm *cloud.VM) []string
 }
@@ -71,9 +60,8 @@ type EventWriter func(tx *store.Tx, e *cloud.Event) error
 
 // Area is the compute area, with what it needs of its neighbours.
 type Area struct {
-	Net      Networks
-	Seal     Sealer
-	Settings Settings
-	Counts   Counter
-	Event    EventWriter
+	Net    Networks
+	Seal   *seal.Keeper
+	Counts Counter
+	Event  EventWriter
 }

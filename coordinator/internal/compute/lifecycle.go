@@ -1,7 +1,6 @@
 package compute
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -151,13 +150,12 @@ func (a *Area) dropVolume(tx *store.Tx, v *cloud.Volume) error {
 // ExpungeDue expunges the VMs that have been Destroyed for longer than expunge.delay seconds, at most limit in one
 // transaction, and tells how many. A leader-only loop calls it every expunge.interval.
 func (a *Area) ExpungeDue(tx *store.Tx, limit int) (int, error) {
-	delay := a.Settings.Int(tx, "expunge.delay")
 	n := 0
 	for vm := range tables.VMs.By(tx, "state", store.K(cloud.VMDestroyed)) {
 		if n == limit {
 			break
 		}
-		if !vm.Expunge && int64(tx.Now().Sub(vm.Destroyed).Seconds()) < delay {
+		if !vm.Expunge && tx.Now().Sub(vm.Destroyed) < expungeDelay.Duration(tx) {
 			continue
 		}
 		if err := a.expunge(tx, vm); err != nil {
@@ -187,149 +185,3 @@ func stateError(verb string, vm *cloud.VM, want string) error {
 	return cloud.Errorf(cloud.Invalid, "Unable to %s VM %s: it is %s, and must be %s", verb, vm.ID, vm.State, want)
 }
 
-// Progress is where a step stands.
-type Progress struct {
-	Done bool
-	// Waiting says what for, for the log.
-	Waiting string
-}
-
-var done = Progress{Done: true}
-
-// StartStep drives a VM in Starting until it runs and its networks are up. It may be called any number of times. The
-// error is final: the VM has been left in Stopped, or in Error when it had never run.
-func (a *Area) StartStep(tx *store.Tx, id cloud.ID) (Progress, error) {
-	vm, ok := tables.VMs.Get(tx, id)
-	if !ok {
-		return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s was removed while it was being started", id)
-	}
-	switch vm.State {
-	case cloud.VMRunning:
-		waiting, err := a.Net.Ready(tx, vm)
-		if err != nil || waiting != "" {
-			return Progress{Waiting: waiting}, err
-		}
-		return done, nil
-	case cloud.VMStarting:
-	case cloud.VMError:
-		return Progress{}, cloud.Errorf(cloud.NoCapacity, "Unable to start VM %s: %s", vm.ID, vm.Error)
-	default:
-		text := fmt.Sprintf("Unable to start VM %s: it is %s", vm.ID, vm.State)
-		if vm.Error != "" {
-			text += ": " + vm.Error
-		}
-		return Progress{}, &cloud.Error{Code: cloud.Unavailable, Text: text}
-	}
-	if !vm.HostID.IsZero() {
-		if vm.Evicting {
-			return Progress{Waiting: "the host on which the start failed to give the VM up"}, nil
-		}
-		return Progress{Waiting: "the host to report the VM running"}, nil
-	}
-	err := a.place(tx, vm)
-	if err == nil {
-		err = a.Net.Prepare(tx, vm)
-	}
-	if err == nil {
-		return Progress{Waiting: "the host to start the VM"}, tables.VMs.Put(tx, vm)
-	}
-	var refusal *cloud.Error
-	if !errors.As(err, &refusal) || refusal.Code == cloud.Internal {
-		return Progress{}, fmt.Errorf("start VM %s: %w", vm.ID, err)
-	}
-	return Progress{}, a.failStart(tx, vm, refusal)
-}
-
-// failStart ends a start for which no host is left and returns why. What place has written in this transaction is
-// taken back by unplace.
-func (a *Area) failStart(tx *store.Tx, vm *cloud.VM, why *cloud.Error) error {
-	if !vm.HostID.IsZero() {
-		if err := a.unplace(tx, vm); err != nil {
-			return err
-		}
-		if err := a.renewUnmade(tx, vm); err != nil {
-			return err
-		}
-	}
-	vm.Error, vm.Avoid, vm.WantedHostID = why.Text, nil, cloud.ID{}
-	vm.State = cloud.VMStopped
-	if !vm.Deployed {
-		vm.State = cloud.VMError
-	}
-	if err := tables.VMs.Put(tx, vm); err != nil {
-		return err
-	}
-	return why
-}
-
-// renewUnmade replaces volumes that a failed start has placed but that were never reported ready: the old row stays as
-// a tombstone for what may lie on that host, a fresh row takes its place with the VM.
-func (a *Area) renewUnmade(tx *store.Tx, vm *cloud.VM) error {
-	for _, v := range VolumesOf(tx, vm.ID) {
-		if v.State != cloud.VolumeCreating {
-			continue
-		}
-		fresh := *v
-		fresh.ID, fresh.State, fresh.PoolID, fresh.HostID, fresh.AllocatedBytes = tx.NewID(), cloud.VolumeAllocated, cloud.ID{}, cloud.ID{}, 0
-		v.VMID = cloud.ID{}
-		if _, err := a.removeVolume(tx, v); err != nil {
-			return err
-		}
-		if err := tables.Volumes.Put(tx, &fresh); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// StopStep waits until a VM that was asked to stop has stopped.
-func (a *Area) StopStep(tx *store.Tx, id cloud.ID) (Progress, error) {
-	vm, ok := tables.VMs.Get(tx, id)
-	if !ok {
-		return done, nil
-	}
-	switch vm.State {
-	case cloud.VMStopping:
-		return Progress{Waiting: "the host to report the VM stopped"}, nil
-	case cloud.VMRunning, cloud.VMStarting:
-		return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s was started again while it was being stopped", id)
-	}
-	return done, nil
-}
-
-// RebootStep waits until the host has reported the VM running in its new boot.
-func (a *Area) RebootStep(tx *store.Tx, id cloud.ID, epoch uint64) (Progress, error) {
-	vm, ok := tables.VMs.Get(tx, id)
-	if !ok || vm.State != cloud.VMRunning {
-		return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s stopped while it was being rebooted", id)
-	}
-	if vm.ObservedBoot < epoch {
-		return Progress{Waiting: "the host to report the new boot"}, nil
-	}
-	return done, nil
-}
-
-// DestroyStep drives a VM that is to be destroyed to Destroyed, or, with expunge, until it is gone.
-func (a *Area) DestroyStep(tx *store.Tx, id cloud.ID) (Progress, error) {
-	vm, ok := tables.VMs.Get(tx, id)
-	if !ok {
-		return done, nil
-	}
-	switch vm.State {
-	case cloud.VMDestroyed:
-		return done, nil
-	case cloud.VMExpunging:
-		return Progress{Waiting: "the host to delete the disks"}, nil
-	case cloud.VMStopping:
-		return Progress{Waiting: "the host to report the VM stopped"}, nil
-	case cloud.VMStopped, cloud.VMError:
-		if err := a.giveUp(tx, vm); err != nil {
-			return Progress{}, err
-		}
-		if _, left := tables.VMs.Get(tx, id); left && vm.Expunge {
-			return Progress{Waiting: "the host to delete the disks"}, nil
-		}
-		return done, nil
-	}
-	return Progress{}, cloud.Errorf(cloud.Unavailable, "VM %s became %s while it was being destroyed", id, vm.State)
-}
