@@ -46,7 +46,13 @@ type NetSpec struct {
 	Nat        *Nat         `protobuf:"bytes,11,opt,name=nat,proto3" json:"nat,omitempty"`
 	Portfwd    *PortForward `protobuf:"bytes,12,opt,name=portfwd,proto3" json:"portfwd,omitempty"`
 	// Request id of the API call this generation stems from, for logs.
-	RequestId     string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Rises with every change that was asked of this network (a rule, an address, a restart), also where a later one
+	// undoes it before it was sent: so each of them gets a generation of its own that can be waited for. Its value means
+	// nothing to the services.
+	Epoch uint64 `protobuf:"varint,14,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Rises with restartNetwork: services that keep state in memory start afresh.
+	Restarts      uint64 `protobuf:"varint,15,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +176,20 @@ func (x *NetSpec) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *NetSpec) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *NetSpec) GetRestarts() uint64 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
 }
 
 // Link is one network interface of the namespace. The host's fabric (or the hypervisor) made it; netsvc finds it by
@@ -1993,7 +2013,7 @@ var File_netspec_netspec_proto protoreflect.FileDescriptor
 
 const file_netspec_netspec_proto_rawDesc = "" +
 	"\n" +
-	"\x15netspec/netspec.proto\x12\anetspec\"\xf7\x03\n" +
+	"\x15netspec/netspec.proto\x12\anetspec\"\xa9\x04\n" +
 	"\aNetSpec\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x1e\n" +
@@ -2014,7 +2034,9 @@ const file_netspec_netspec_proto_rawDesc = "" +
 	"\x03nat\x18\v \x01(\v2\f.netspec.NatR\x03nat\x12.\n" +
 	"\aportfwd\x18\f \x01(\v2\x14.netspec.PortForwardR\aportfwd\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\r \x01(\tR\trequestId\"\x97\x01\n" +
+	"request_id\x18\r \x01(\tR\trequestId\x12\x14\n" +
+	"\x05epoch\x18\x0e \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\brestarts\x18\x0f \x01(\x04R\brestarts\"\x97\x01\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x10\n" +

@@ -161,7 +161,17 @@ type Network struct {
 	EndIP         netip.Addr `row:"28"`
 	DNS1          netip.Addr `row:"29"`
 	DNS2          netip.Addr `row:"30"`
-	Unknown       Unknown
+	// Epoch rises with every change that the network's services have to make true; it is part of what is rendered, so
+	// such a change is never without a new generation.
+	Epoch uint64 `row:"31"`
+	// PendingIndex is the commit of the last transition that the router's host has to confirm, StateSince its time.
+	PendingIndex uint64    `row:"32"`
+	StateSince   time.Time `row:"33"`
+	// IdleSince is when the last VM stopped; zero while one runs.
+	IdleSince time.Time `row:"34"`
+	// SubdomainAccess opens a network of ACLType "Domain" to the domains below.
+	SubdomainAccess bool `row:"35"`
+	Unknown         Unknown
 }
 
 // RouterState of a virtual router, with VM state names.

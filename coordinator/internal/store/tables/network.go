@@ -82,6 +82,18 @@ var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 			}
 			return store.K(r.ZoneID, r.Address)
 		}},
+		{Name: "free_range", Key: func(r *cloud.PublicIP) store.Key {
+			if r.State != cloud.IPFree {
+				return nil
+			}
+			return store.K(r.RangeID, r.Address)
+		}},
+		{Name: "pending", Key: func(r *cloud.PublicIP) store.Key {
+			if r.State != cloud.IPAllocating && r.State != cloud.IPReleasing {
+				return nil
+			}
+			return store.K(r.NetworkID)
+		}},
 	},
 })
 
@@ -100,6 +112,13 @@ var Networks = store.Define(store.Def[cloud.Network]{
 			return store.K(r.PhysicalNetworkID, r.Segment)
 		}},
 		{Name: "offering", Key: func(r *cloud.Network) store.Key { return store.K(r.OfferingID) }},
+		{Name: "physical_network", Key: func(r *cloud.Network) store.Key { return store.K(r.PhysicalNetworkID) }},
+		{Name: "idle", Key: func(r *cloud.Network) store.Key {
+			if r.IdleSince.IsZero() {
+				return nil
+			}
+			return store.K(r.IdleSince)
+		}},
 		{Name: "vpc", Key: func(r *cloud.Network) store.Key {
 			if r.VPCID.IsZero() {
 				return nil
@@ -162,6 +181,12 @@ var FirewallRules = store.Define(store.Def[cloud.FirewallRule]{
 			}
 			return store.K(r.RelatedID)
 		}},
+		{Name: "pending", Key: func(r *cloud.FirewallRule) store.Key {
+			if r.State == cloud.RuleActive {
+				return nil
+			}
+			return store.K(r.NetworkID)
+		}},
 	},
 })
 
@@ -174,5 +199,11 @@ var PortForwardingRules = store.Define(store.Def[cloud.PortForwardingRule]{
 		{Name: "network", Key: func(r *cloud.PortForwardingRule) store.Key { return store.K(r.NetworkID) }},
 		{Name: "account", Key: func(r *cloud.PortForwardingRule) store.Key { return store.K(r.AccountID) }},
 		{Name: "vm", Key: func(r *cloud.PortForwardingRule) store.Key { return store.K(r.VMID) }},
+		{Name: "pending", Key: func(r *cloud.PortForwardingRule) store.Key {
+			if r.State == cloud.RuleActive {
+				return nil
+			}
+			return store.K(r.NetworkID)
+		}},
 	},
 })
