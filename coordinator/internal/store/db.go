@@ -55,7 +55,7 @@ func NewDB(schema ...AnyTable) *DB {
 func (db *DB) empty() *state {
 	s := &state{raw: map[string]tree{}}
 	for _, c := range db.tables {
-		s.tables = append(s.tables, &tableState{indexes: make([]tree, len(c.indexes))})
+		s.tables = append(s.tables, newTableState(len(c.indexes)))
 	}
 	return s
 }
@@ -120,7 +120,7 @@ func (db *DB) write(s *state, ops []rowOp) (*state, error) {
 			if !rawCloned {
 				next.raw, rawCloned = maps.Clone(s.raw), true
 			}
-			next.raw[o.table] = writeRaw(next.raw[o.table], o, next.index)
+			next.raw[o.table] = writeRaw(rawTable(next.raw, o.table), o, next.index)
 			continue
 		}
 		c, ts := db.tables[slot], next.tables[slot]
@@ -142,6 +142,13 @@ func (db *DB) write(s *state, ops []rowOp) (*state, error) {
 		next.tables[slot] = ts.write(o.id, next.index, o.row, oldKeys, newKeys)
 	}
 	return next, nil
+}
+
+func rawTable(raw map[string]tree, name string) tree {
+	if t, ok := raw[name]; ok {
+		return t
+	}
+	return tree{layout: withValues}
 }
 
 // writeRaw keeps the rows of a table of a newer version.

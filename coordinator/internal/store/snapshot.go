@@ -112,7 +112,7 @@ func (v *View) writeTo(w io.Writer) error {
 		b = append(b[:0], recordTable)
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 		bw.record(binary.AppendUvarint(b, uint64(rows.len())))
-		rows.ascend("", func(k, v string) bool {
+		rows.ascend("", func(k []byte, v string) bool {
 			version, row := splitRow(v)
 			b = append(append(b[:0], recordRow), k...)
 			b = binary.AppendUvarint(b, version)
@@ -336,7 +336,7 @@ func (l *loader) row(id []byte, version uint64, row []byte) error {
 	l.last = string(id)
 	l.left--
 	if l.slot < 0 {
-		l.s.raw[l.name] = l.s.raw[l.name].put(string(id), joinRow(version, row))
+		l.s.raw[l.name] = rawTable(l.s.raw, l.name).put(string(id), joinRow(version, row))
 		return nil
 	}
 	keys, err := l.db.tables[l.slot].keys(cloud.ID(id), row)

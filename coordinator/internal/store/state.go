@@ -46,6 +46,11 @@ func splitRow(v string) (uint64, []byte) {
 	return version, b[n:]
 }
 
+// newTableState is an empty table.
+func newTableState(indexes int) *tableState {
+	return &tableState{rows: tree{layout: withValues}, indexes: make([]tree, indexes)}
+}
+
 func joinRow(version uint64, row []byte) string {
 	b := make([]byte, 0, binary.MaxVarintLen64+len(row))
 	b = binary.AppendUvarint(b, version)

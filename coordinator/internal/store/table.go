@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"strings"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -171,9 +170,9 @@ func (t *Table[R]) Len(r Reader) int { return r.table(&t.core).rows.len() }
 func (t *Table[R]) All(r Reader) iter.Seq[*R] {
 	rows := r.table(&t.core).rows
 	return func(yield func(*R) bool) {
-		rows.ascend("", func(k, v string) bool {
+		rows.ascend("", func(k []byte, v string) bool {
 			_, row := splitRow(v)
-			return yield(t.decode(cloud.ID([]byte(k)), row))
+			return yield(t.decode(cloud.ID(k), row))
 		})
 	}
 }
@@ -214,8 +213,8 @@ func (t *Table[R]) ids(ts *tableState, index string, k Key) iter.Seq[cloud.ID] {
 	x := ts.indexes[t.position(index)]
 	prefix := string(k)
 	return func(yield func(cloud.ID) bool) {
-		x.ascend(prefix, func(key, _ string) bool {
-			if !strings.HasPrefix(key, prefix) {
+		x.ascend(prefix, func(key []byte, _ string) bool {
+			if len(key) < len(prefix) || string(key[:len(prefix)]) != prefix {
 				return false
 			}
 			return yield(idOf(key))
@@ -224,7 +223,7 @@ func (t *Table[R]) ids(ts *tableState, index string, k Key) iter.Seq[cloud.ID] {
 }
 
 // idOf is the ID at the end of an index entry.
-func idOf(key string) cloud.ID { return cloud.ID([]byte(key[len(key)-len(cloud.ID{}):])) }
+func idOf(key []byte) cloud.ID { return cloud.ID(key[len(key)-len(cloud.ID{}):]) }
 
 // Count is the number of rows By would yield. It takes logarithmic time.
 func (t *Table[R]) Count(r Reader, index string, k Key) int {

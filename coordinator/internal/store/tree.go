@@ -2,59 +2,398 @@ package store
 
 import (
 	"slices"
-	"strings"
 )
 
-// tree is an immutable ordered map of byte strings. put and delete return a new
-// tree that shares what did not change. The zero tree is empty.
-type tree struct{ e []entry }
-
-type entry struct{ key, val string }
-
-func (t tree) find(key string) (int, bool) {
-	return slices.BinarySearchFunc(t.e, key, func(e entry, k string) int { return strings.Compare(e.key, k) })
+// tree is an immutable ordered map of byte strings: a B+tree of packed pages.
+// put and delete return a new tree that shares all pages but those on the way to
+// the change. Branches know how many entries are below each child, so that
+// counting a range takes logarithmic time.
+//
+// A tree without a root has only one page, possibly an empty one.
+type tree struct {
+	layout layout
+	root   *branch
+	single page
+	n      int
 }
 
-func (t tree) len() int { return len(t.e) }
+// maxKids bounds the children of a branch.
+const maxKids = 64
 
-func (t tree) get(key string) (string, bool) {
-	i, ok := t.find(key)
-	if !ok {
-		return "", false
-	}
-	return t.e[i].val, true
+// branch is an inner node. Its children are either pages or branches, all of the
+// same height. Child i holds the keys from seps[i-1] on and below seps[i].
+type branch struct {
+	seps   []string
+	counts []uint32
+	pages  []page
+	kids   []*branch
 }
 
-func (t tree) put(key, val string) tree {
-	i, ok := t.find(key)
-	e := make([]entry, 0, len(t.e)+1)
-	e = append(append(e, t.e[:i]...), entry{key, val})
-	if ok {
-		i++
-	}
-	return tree{append(e, t.e[i:]...)}
-}
+func (b *branch) len() int { return len(b.counts) }
 
-func (t tree) delete(key string) tree {
-	i, ok := t.find(key)
-	if !ok {
-		return t
-	}
-	return tree{append(slices.Clone(t.e[:i]), t.e[i+1:]...)}
-}
-
-// ascend calls f for the entries from key on, in order, until f returns false.
-func (t tree) ascend(from string, f func(key, val string) bool) {
-	i, _ := t.find(from)
-	for ; i < len(t.e); i++ {
-		if !f(t.e[i].key, t.e[i].val) {
-			return
+// child is the position of the child that has or would have the key.
+func (b *branch) child(key string) int {
+	low, high := 0, len(b.seps)
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		if b.seps[mid] <= key {
+			low = mid + 1
+		} else {
+			high = mid
 		}
 	}
+	return low
+}
+
+func (b *branch) total() int {
+	n := 0
+	for _, c := range b.counts {
+		n += int(c)
+	}
+	return n
+}
+
+func (t tree) len() int { return t.n }
+
+// leaf is the page that has or would have the key.
+func (t tree) leaf(key string) page {
+	b := t.root
+	if b == nil {
+		return t.single
+	}
+	for b.kids != nil {
+		b = b.kids[b.child(key)]
+	}
+	return b.pages[b.child(key)]
+}
+
+// get returns the value of a key. It shares the page's memory: whoever keeps it
+// for long keeps the page.
+func (t tree) get(key string) (string, bool) {
+	p := t.leaf(key)
+	w := t.layout.find(p, key)
+	if !w.found {
+		return "", false
+	}
+	return p[w.val:w.end], true
 }
 
 // rank is the number of entries below key.
 func (t tree) rank(key string) int {
-	i, _ := t.find(key)
-	return i
+	n := 0
+	b := t.root
+	if b == nil {
+		return t.layout.find(t.single, key).n
+	}
+	for {
+		i := b.child(key)
+		for _, c := range b.counts[:i] {
+			n += int(c)
+		}
+		if b.kids == nil {
+			return n + t.layout.find(b.pages[i], key).n
+		}
+		b = b.kids[i]
+	}
+}
+
+// ascend calls f for the entries from key on, in order, until f returns false. The
+// key is valid during the call only, the value as long as get's.
+func (t tree) ascend(from string, f func(key []byte, val string) bool) {
+	w := walk{layout: t.layout, f: f, key: make([]byte, 0, 64)}
+	if t.root == nil {
+		w.page(t.single, from)
+		return
+	}
+	w.branch(t.root, from)
+}
+
+// skip calls f for the entries but the first n, like ascend.
+func (t tree) skip(n int, f func(key []byte, val string) bool) {
+	w := walk{layout: t.layout, f: f, key: make([]byte, 0, 64), skip: n}
+	if t.root == nil {
+		w.page(t.single, "")
+		return
+	}
+	w.branch(t.root, "")
+}
+
+type walk struct {
+	layout layout
+	f      func(key []byte, val string) bool
+	key    []byte
+	skip   int
+}
+
+func (w *walk) branch(b *branch, from string) bool {
+	i := b.child(from)
+	for ; i < b.len(); i++ {
+		if n := int(b.counts[i]); w.skip >= n && w.skip > 0 {
+			w.skip -= n
+			continue
+		}
+		if b.kids != nil {
+			if !w.branch(b.kids[i], from) {
+				return false
+			}
+		} else if !w.page(b.pages[i], from) {
+			return false
+		}
+		from = ""
+	}
+	return true
+}
+
+func (w *walk) page(p page, from string) bool {
+	for at := 0; at < len(p); {
+		e := w.layout.entry(p, at)
+		at = e.end
+		w.key = append(w.key[:e.shared], p[e.key:e.val]...)
+		if from != "" {
+			if string(w.key) < from {
+				continue
+			}
+			from = ""
+		}
+		if w.skip > 0 {
+			w.skip--
+			continue
+		}
+		if !w.f(w.key, p[e.val:e.end]) {
+			return false
+		}
+	}
+	return true
+}
+
+// change is what writing below a node has made of it: one or two nodes, and by
+// how many entries there are more.
+type change[N any] struct {
+	node  N
+	right N      // if split
+	sep   string // separates the two; "" if not split
+	added int
+}
+
+// put returns the tree with key set to val.
+func (t tree) put(key, val string) tree {
+	if t.root == nil {
+		c := t.layout.putPage(t.single, key, val, true)
+		t.n += c.added
+		if c.sep == "" {
+			t.single = c.node
+			return t
+		}
+		t.single = ""
+		t.root = &branch{
+			seps: []string{c.sep}, pages: []page{c.node, c.right},
+			counts: []uint32{uint32(t.layout.count(c.node)), uint32(t.layout.count(c.right))},
+		}
+		return t
+	}
+	c := t.root.put(t.layout, key, val, true)
+	t.n += c.added
+	t.root = c.node
+	if c.sep != "" {
+		t.root = &branch{
+			seps: []string{c.sep}, kids: []*branch{c.node, c.right},
+			counts: []uint32{uint32(c.node.total()), uint32(c.right.total())},
+		}
+	}
+	return t
+}
+
+func (l layout) putPage(p page, key, val string, last bool) change[page] {
+	w := l.find(p, key)
+	var c change[page]
+	if w.found {
+		c.node = l.replace(p, w, val)
+	} else {
+		c.node = l.insert(p, w, key, val)
+		c.added = 1
+	}
+	if len(c.node) > l.maxPage() && l.entry(c.node, 0).end < len(c.node) {
+		// Rows are mostly added behind all others. Splitting there in the middle would
+		// leave every page half empty.
+		atEnd := last && !w.found && w.at == len(p)
+		c.node, c.right, c.sep = l.split(c.node, atEnd)
+	}
+	return c
+}
+
+// put writes below b, which is the last node of its height if last is set.
+func (b *branch) put(l layout, key, val string, last bool) change[*branch] {
+	i := b.child(key)
+	last = last && i == b.len()-1
+	n := &branch{seps: b.seps, counts: slices.Clone(b.counts)}
+	var added int
+	if b.kids == nil {
+		c := l.putPage(b.pages[i], key, val, last)
+		added = c.added
+		if c.sep == "" {
+			n.pages = slices.Clone(b.pages)
+			n.pages[i] = c.node
+			n.counts[i] += uint32(c.added)
+			return change[*branch]{node: n, added: added}
+		}
+		n.pages = inserted(b.pages, i+1, c.right)
+		n.pages[i] = c.node
+		right := uint32(l.count(c.right))
+		n.counts[i] += uint32(c.added) - right
+		n.counts = inserted(n.counts, i+1, right)
+		n.seps = inserted(b.seps, i, c.sep)
+	} else {
+		c := b.kids[i].put(l, key, val, last)
+		added = c.added
+		if c.sep == "" {
+			n.kids = slices.Clone(b.kids)
+			n.kids[i] = c.node
+			n.counts[i] += uint32(c.added)
+			return change[*branch]{node: n, added: added}
+		}
+		n.kids = inserted(b.kids, i+1, c.right)
+		n.kids[i] = c.node
+		right := uint32(c.right.total())
+		n.counts[i] += uint32(c.added) - right
+		n.counts = inserted(n.counts, i+1, right)
+		n.seps = inserted(b.seps, i, c.sep)
+	}
+	if n.len() <= maxKids {
+		return change[*branch]{node: n, added: added}
+	}
+	at := n.len() / 2
+	if last {
+		at = n.len() - 1
+	}
+	left, right := n.slice(0, at), n.slice(at, n.len())
+	return change[*branch]{node: left, right: right, sep: n.seps[at-1], added: added}
+}
+
+// inserted is slices.Insert into an exact copy.
+func inserted[E any](s []E, i int, v E) []E {
+	out := make([]E, len(s)+1)
+	copy(out, s[:i])
+	out[i] = v
+	copy(out[i+1:], s[i:])
+	return out
+}
+
+// removed is slices.Delete from an exact copy.
+func removed[E any](s []E, i int) []E {
+	out := make([]E, len(s)-1)
+	copy(out, s[:i])
+	copy(out[i:], s[i+1:])
+	return out
+}
+
+// slice is a branch of some children, in memory of its own.
+func (b *branch) slice(from, to int) *branch {
+	n := &branch{seps: slices.Clone(b.seps[from : to-1]), counts: slices.Clone(b.counts[from:to])}
+	if b.kids != nil {
+		n.kids = slices.Clone(b.kids[from:to])
+	} else {
+		n.pages = slices.Clone(b.pages[from:to])
+	}
+	return n
+}
+
+// delete returns the tree without key.
+func (t tree) delete(key string) tree {
+	if t.root == nil {
+		if w := t.layout.find(t.single, key); w.found {
+			t.single = t.layout.remove(t.single, w)
+			t.n--
+		}
+		return t
+	}
+	root := t.root.delete(t.layout, key)
+	if root == nil {
+		return t
+	}
+	t.n--
+	t.root = root
+	for t.root != nil && t.root.len() == 1 {
+		if t.root.kids == nil {
+			t.single, t.root = t.root.pages[0], nil
+		} else {
+			t.root = t.root.kids[0]
+		}
+	}
+	return t
+}
+
+// delete returns nil where the key is not there. The branch it returns may be
+// left with a single child, but not with none.
+func (b *branch) delete(l layout, key string) *branch {
+	i := b.child(key)
+	if b.kids == nil {
+		w := l.find(b.pages[i], key)
+		if !w.found {
+			return nil
+		}
+		n := &branch{seps: b.seps, counts: slices.Clone(b.counts), pages: slices.Clone(b.pages)}
+		n.pages[i] = l.remove(b.pages[i], w)
+		n.counts[i]--
+		if len(n.pages[i]) < l.maxPage()/4 {
+			n.mergePages(l, i)
+		}
+		return n
+	}
+	kid := b.kids[i].delete(l, key)
+	if kid == nil {
+		return nil
+	}
+	n := &branch{seps: b.seps, counts: slices.Clone(b.counts), kids: slices.Clone(b.kids)}
+	n.kids[i] = kid
+	n.counts[i]--
+	if kid.len() < maxKids/4 {
+		n.mergeKids(i)
+	}
+	return n
+}
+
+// mergePages joins page i, which has become short, with a neighbour, if the two
+// then leave room for more. n is new; its seps are shared.
+func (b *branch) mergePages(l layout, i int) {
+	for _, left := range []int{i - 1, i} {
+		if left < 0 || left+1 >= b.len() {
+			continue
+		}
+		if len(b.pages[left])+len(b.pages[left+1]) > l.maxPage()*3/4 && b.counts[i] > 0 {
+			continue
+		}
+		b.pages[left] = l.join(b.pages[left], b.pages[left+1])
+		b.pages = removed(b.pages, left+1)
+		b.merged(left)
+		return
+	}
+}
+
+// mergeKids does the same for branches.
+func (b *branch) mergeKids(i int) {
+	for _, left := range []int{i - 1, i} {
+		if left < 0 || left+1 >= b.len() {
+			continue
+		}
+		x, y := b.kids[left], b.kids[left+1]
+		if x.len()+y.len() > maxKids*3/4 {
+			continue
+		}
+		b.kids[left] = &branch{
+			seps:   slices.Concat(x.seps, []string{b.seps[left]}, y.seps),
+			counts: slices.Concat(x.counts, y.counts),
+			pages:  slices.Concat(x.pages, y.pages),
+			kids:   slices.Concat(x.kids, y.kids),
+		}
+		b.kids = removed(b.kids, left+1)
+		b.merged(left)
+		return
+	}
+}
+
+// merged does the books after child left+1 went into child left.
+func (b *branch) merged(left int) {
+	b.counts[left] += b.counts[left+1]
+	b.counts = removed(b.counts, left+1)
+	b.seps = removed(b.seps, left)
 }

@@ -99,8 +99,8 @@ func (tx *Tx) put(c *core, id cloud.ID, row []byte, keys []Key) error {
 // holder is the row that holds exactly this key.
 func holder(x tree, k Key) (id cloud.ID, taken bool) {
 	prefix := string(k)
-	x.ascend(prefix, func(key, _ string) bool {
-		if len(key) < len(prefix) || key[:len(prefix)] != prefix {
+	x.ascend(prefix, func(key []byte, _ string) bool {
+		if len(key) < len(prefix) || string(key[:len(prefix)]) != prefix {
 			return false
 		}
 		if len(key) == len(prefix)+len(id) {

@@ -74,6 +74,12 @@ var HostCapacities = store.Define(store.Def[cloud.HostCapacity]{
 	ID:   func(r *cloud.HostCapacity) cloud.ID { return r.ID },
 })
 
+// HostUsages keeps cloud.HostUsage rows.
+var HostUsages = store.Define(store.Def[cloud.HostUsage]{
+	Name: "host_usage",
+	ID:   func(r *cloud.HostUsage) cloud.ID { return r.ID },
+})
+
 // JoinTokens keeps cloud.JoinToken rows.
 var JoinTokens = store.Define(store.Def[cloud.JoinToken]{
 	Name: "join_token",

@@ -20,3 +20,12 @@ var RevokedCertificates = store.Define(store.Def[cloud.RevokedCertificate]{
 		{Name: "expires", Key: func(r *cloud.RevokedCertificate) store.Key { return store.K(r.Expires) }},
 	},
 })
+
+// Coordinators keeps cloud.Coordinator rows.
+var Coordinators = store.Define(store.Def[cloud.Coordinator]{
+	Name: "coordinator",
+	ID:   func(r *cloud.Coordinator) cloud.ID { return r.ID },
+	Indexes: []store.Index[cloud.Coordinator]{
+		{Name: "node", Unique: true, Key: func(r *cloud.Coordinator) store.Key { return store.K(r.NodeID) }},
+	},
+})
