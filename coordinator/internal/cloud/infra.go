@@ -155,7 +155,20 @@ type Host struct {
 	KeyHash []byte `row:"31"`
 	// CertificateExpires is when the newest certificate signed for the host ends.
 	CertificateExpires time.Time `row:"32"`
-	Unknown            Unknown
+	// Reconnects rises when an operator asks for a new link (reconnectHost): the coordinator that holds it ends it.
+	Reconnects uint64 `row:"33"`
+	Unknown    Unknown
+}
+
+// HostUsage is how busy a host was at a recent moment; written seldom, because it changes all the time.
+type HostUsage struct {
+	ID            ID        `row:"1"` // the host's
+	CPUPercent    float64   `row:"2"` // of all its CPUs
+	MemoryUsedMiB uint64    `row:"3"`
+	NetworkRxKiB  uint64    `row:"4"`
+	NetworkTxKiB  uint64    `row:"5"`
+	Observed      time.Time `row:"6"`
+	Unknown       Unknown
 }
 
 // HostCapacity counts what is allocated on a host; maintained in the transactions that place and release.

@@ -23,3 +23,11 @@ type RevokedCertificate struct {
 	Reason  string    `row:"6"`
 	Unknown Unknown
 }
+
+// Coordinator is a member of the coordinator cluster as agents and other coordinators reach it.
+type Coordinator struct {
+	ID      ID     `row:"1"` // NameID("coordinator", NodeID)
+	NodeID  string `row:"2"` // raft's name of it
+	Address string `row:"3"` // host:port of its host link
+	Unknown Unknown
+}
