@@ -181,7 +181,36 @@ func (a *Area) ResetPassword(tx *store.Tx, vm *cloud.VM, password string) error 
 	return tables.VMs.Put(tx, vm)
 }
 
+// Rename gives a stopped VM another host name. The caller writes the row.
+func (a *Area) Rename(r store.Reader, vm *cloud.VM, name string) error {
+	if err := CheckHostname("name", name); err != nil {
+		return err
+	}
+	for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
+		n, ok := tables.Networks.Get(r, nic.NetworkID)
+		if !ok {
+			continue
+		}
+		if err := checkNameFree(r, n, name); err != nil {
+			return err
+		}
+	}
+	vm.Name = name
+	return nil
+}
+
+// SetUserData replaces a VM's user-data. The caller writes the row.
+func (a *Area) SetUserData(vm *cloud.VM, raw []byte) error {
+	if len(raw) > maxUserData {
+		return cloud.Errorf(cloud.Invalid, "Unable to use userdata: it has %d bytes, at most %d are accepted", len(raw), maxUserData)
+	}
+	vm.UserData = a.Seal.Seal(string(raw))
+	return nil
+}
+
+// UsersMayExpunge tells whether users may expunge their own VMs.
+func UsersMayExpunge(r store.Reader) bool { return allowUserExpunge.Bool(r) }
+
 func stateError(verb string, vm *cloud.VM, want string) error {
 	return cloud.Errorf(cloud.Invalid, "Unable to %s VM %s: it is %s, and must be %s", verb, vm.ID, vm.State, want)
 }
-

@@ -28,6 +28,10 @@ var (
 		Name: "expunge.interval", Category: "Advanced", Type: settings.Seconds, Default: "60", Min: 1, Max: 86400,
 		Doc: "How often, in seconds, destroyed VMs are looked at.",
 	})
+	allowUserExpunge = settings.Define(settings.Def{
+		Name: "allow.user.expunge.recover.vm", Category: "Advanced", Type: settings.Boolean, Default: "false",
+		Doc: "Whether users may expunge and recover their own VMs.",
+	})
 	instanceName = settings.Define(settings.Def{
 		Name: "instance.name", Category: "Advanced", Type: settings.String, Default: "VM",
 		Doc: "The last part of the names that VMs have on their hosts.",
@@ -36,5 +40,5 @@ var (
 
 // Settings lists the settings of this area, for the registry.
 func Settings() []*settings.Def {
-	return []*settings.Def{cpuFactor, memFactor, storageFactor, storageLimit, expungeDelay, expungeInterval, instanceName}
+	return []*settings.Def{cpuFactor, memFactor, storageFactor, storageLimit, expungeDelay, expungeInterval, allowUserExpunge, instanceName}
 }

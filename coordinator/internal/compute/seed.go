@@ -1,0 +1,33 @@
+package compute
+
+import (
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// Seed writes the offerings that a fresh cloud has, by the names that scripts written for CloudStack look for. It is
+// called once, in the transaction that makes the cloud; an operator may delete them.
+func Seed(tx *store.Tx) error {
+	for _, o := range []cloud.ServiceOffering{
+		{Name: "Small Instance", DisplayText: "Small Instance", CPUs: 1, CPUMHz: 500, MemoryMiB: 512},
+		{Name: "Medium Instance", DisplayText: "Medium Instance", CPUs: 1, CPUMHz: 1000, MemoryMiB: 1024},
+	} {
+		o.ID, o.StorageType, o.Created = tx.NewID(), "shared", tx.Now()
+		if err := tables.ServiceOfferings.Put(tx, &o); err != nil {
+			return err
+		}
+	}
+	for _, o := range []cloud.DiskOffering{
+		{Name: "Small", DisplayText: "Small Disk, 5 GB", SizeBytes: 5 << 30},
+		{Name: "Medium", DisplayText: "Medium Disk, 20 GB", SizeBytes: 20 << 30},
+		{Name: "Large", DisplayText: "Large Disk, 100 GB", SizeBytes: 100 << 30},
+		{Name: "Custom", DisplayText: "Custom Disk", Customized: true},
+	} {
+		o.ID, o.StorageType, o.Created = tx.NewID(), "shared", tx.Now()
+		if err := tables.DiskOfferings.Put(tx, &o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
