@@ -447,8 +447,10 @@ type Dhcp4 struct {
 	// Option 121 (RFC 3442) beside the default route.
 	ClasslessRoutes []*Route `protobuf:"bytes,9,rep,name=classless_routes,json=classlessRoutes,proto3" json:"classless_routes,omitempty"`
 	Guests          []*Guest `protobuf:"bytes,10,rep,name=guests,proto3" json:"guests,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Relay agents (giaddr) that may ask for guests; requests of other relays get no answer.
+	Relays        []string `protobuf:"bytes,11,rep,name=relays,proto3" json:"relays,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dhcp4) Reset() {
@@ -547,6 +549,13 @@ func (x *Dhcp4) GetClasslessRoutes() []*Route {
 func (x *Dhcp4) GetGuests() []*Guest {
 	if x != nil {
 		return x.Guests
+	}
+	return nil
+}
+
+func (x *Dhcp4) GetRelays() []string {
+	if x != nil {
+		return x.Relays
 	}
 	return nil
 }
@@ -2055,7 +2064,7 @@ const file_netspec_netspec_proto_rawDesc = "" +
 	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x13\n" +
 	"\x05vm_id\x18\x04 \x01(\tR\x04vmId\x12\x1f\n" +
 	"\vdefault_nic\x18\x05 \x01(\bR\n" +
-	"defaultNic\"\xbf\x02\n" +
+	"defaultNic\"\xd7\x02\n" +
 	"\x05Dhcp4\x12\x14\n" +
 	"\x05links\x18\x01 \x03(\tR\x05links\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x16\n" +
@@ -2068,7 +2077,8 @@ const file_netspec_netspec_proto_rawDesc = "" +
 	"\x03mtu\x18\b \x01(\rR\x03mtu\x129\n" +
 	"\x10classless_routes\x18\t \x03(\v2\x0e.netspec.RouteR\x0fclasslessRoutes\x12&\n" +
 	"\x06guests\x18\n" +
-	" \x03(\v2\x0e.netspec.GuestR\x06guests\"\x97\x01\n" +
+	" \x03(\v2\x0e.netspec.GuestR\x06guests\x12\x16\n" +
+	"\x06relays\x18\v \x03(\tR\x06relays\"\x97\x01\n" +
 	"\x03Dns\x12\x14\n" +
 	"\x05links\x18\x01 \x03(\tR\x05links\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12,\n" +

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wispcloud/wisp/netsvc/dhcp4"
+	"github.com/wispcloud/wisp/netsvc/kernel"
+	"github.com/wispcloud/wisp/netsvc/link"
+	"github.com/wispcloud/wisp/netsvc/namespace"
+	"github.com/wispcloud/wisp/netsvc/route"
+	"github.com/wispcloud/wisp/netsvc/specsource"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+// Config is what the flags say.
+type Config struct {
+	SpecSource string
+	Metrics    string
+	Log        *slog.Logger
+}
+
+// Program is the whole process.
+type Program struct {
+	log       *slog.Logger
+	kernel    *kernel.Kernel
+	source    specsource.Source
+	metrics   net.Listener
+	dhcp      *dhcp4.Service
+	namespace *namespace.Namespace
+	services  []namespace.Service
+}
+
+// Open wires the program; nothing in the kernel has changed when it returns.
+func Open(c Config) (*Program, error) {
+	k, err := kernel.Open()
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{log: c.Log, kernel: k}
+	if p.source, err = specsource.Open(c.SpecSource); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if c.Metrics != "" {
+		path, ok := strings.CutPrefix(c.Metrics, "unix:")
+		if !ok {
+			return nil, errors.Join(fmt.Errorf("metrics address %q: want unix:/path", c.Metrics), p.Close())
+		}
+		if p.metrics, err = specsource.ListenUnix(path); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
+	p.wire(k)
+	return p, nil
+}
+
+// wire makes the services and puts them in the order of application: what forbids comes first, then what carries,
+// then what serves.
+func (p *Program) wire(k *kernel.Kernel) {
+	notify := func() { p.namespace.Notify() }
+	links := link.New(k, p.log.With("service", "link"))
+	routes := route.New(k)
+	p.dhcp = dhcp4.New(dhcp4.Options{
+		Kernel:  k,
+		Open:    func(link string) (dhcp4.Conn, error) { return k.OpenPacket(link, 67) },
+		Log:     p.log.With("service", "dhcp4"),
+		Now:     time.Now,
+		Changed: notify,
+	})
+	p.services = []namespace.Service{
+		{
+			Name:    "link",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return links.Apply(ctx, s.GetLinks()) },
+			Repairs: links.Repairs,
+		}, {
+			Name: "route",
+			Apply: func(ctx context.Context, s *netspec.NetSpec) error {
+				return routes.Apply(ctx, route.Want{Routes: s.GetRoutes(), Forwarding: s.GetForwarding()})
+			},
+			Repairs: routes.Repairs,
+		}, {
+			Name:   "dhcp4",
+			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.dhcp.Apply(ctx, s.GetDhcp4()) },
+			Counts: p.dhcp.Counts,
+		},
+	}
+	p.namespace = namespace.New(namespace.Options{
+		Services: p.services,
+		Observe:  p.observe,
+		Watcher:  k,
+		Log:      p.log,
+		Now:      time.Now,
+		Version:  version,
+	})
+}
+
+// observe adds what guests did.
+func (p *Program) observe(o *netspec.Observation) {
+	for _, l := range p.dhcp.Leases() {
+		o.Leases = append(o.Leases, &netspec.Lease{Mac: l.MAC.String(), Ip: l.IP.String(), VmId: l.VMID,
+			ExpiresUnixMs: l.Expires.UnixMilli()})
+	}
+}
+
+// Run serves until ctx ends, which leaves everything in place for a successor, or until the host asks for shutdown.
+func (p *Program) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := p.namespace.Run(ctx); err != nil {
+			p.log.Error("apply loop ended", "err", err)
+		}
+	})
+	if p.metrics != nil {
+		server := &http.Server{Handler: p.metricsHandler(), ReadHeaderTimeout: 5 * time.Second}
+		running.Go(func() { _ = server.Serve(p.metrics) })
+		context.AfterFunc(ctx, func() { server.Close() })
+	}
+	p.log.Info("wisp-netsvc serves", "version", version)
+	err := p.namespace.Serve(ctx, p.source)
+	stopped := ctx.Err() != nil
+	cancel()
+	running.Wait()
+	var shutdown *namespace.ErrShutdown
+	switch {
+	case errors.As(err, &shutdown) && !shutdown.KeepState:
+		p.log.Info("remove everything and end")
+		return p.namespace.Remove(context.Background())
+	case errors.As(err, &shutdown), stopped:
+		return nil
+	default:
+		return err
+	}
+}
+
+// Close releases sockets; kernel state stays.
+func (p *Program) Close() error {
+	var errs []error
+	if p.dhcp != nil {
+		p.dhcp.Close()
+	}
+	if p.source != nil {
+		errs = append(errs, ignoreClosed(p.source.Close()))
+	}
+	if p.metrics != nil {
+		errs = append(errs, ignoreClosed(p.metrics.Close()))
+	}
+	p.kernel.Close()
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

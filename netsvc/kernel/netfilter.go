@@ -1,0 +1,205 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Chain is one chain with its rules in iptables-save syntax, without the leading "-A NAME".
+type Chain struct {
+	Name  string
+	Rules []string
+}
+
+// Change is one atomic change of a table.
+type Change struct {
+	Table string
+	// Policies of built-in chains: ACCEPT or DROP.
+	Policies map[string]string
+	// Load chains are created or emptied, and filled.
+	Load []Chain
+	// Remove chains are emptied and deleted.
+	Remove []string
+}
+
+// Table is what is in the kernel.
+type Table struct {
+	// Policies of the built-in chains.
+	Policies map[string]string
+	// Chains by name, built-in ones too.
+	Chains map[string][]string
+}
+
+// iptables holds what is found out about the installed iptables once.
+type iptables struct {
+	once  sync.Once
+	jumps *goiptables.IPTables
+	nft   bool
+	err   error
+}
+
+func (k *Kernel) iptables() (*iptables, error) {
+	t := &k.ipt
+	t.once.Do(func() {
+		t.jumps, t.err = goiptables.New(goiptables.IPFamily(goiptables.ProtocolIPv4), goiptables.Timeout(10))
+		if t.err != nil {
+			return
+		}
+		var version []byte
+		version, t.err = exec.Command("iptables", "--version").Output()
+		t.nft = bytes.Contains(version, []byte("nf_tables"))
+	})
+	if t.err != nil {
+		return nil, fmt.Errorf("find iptables: %w", t.err)
+	}
+	return t, nil
+}
+
+// ChangeChains makes a change with one iptables-restore --noflush: other chains of the table are not touched, and
+// no packet meets a half-loaded chain.
+func (k *Kernel) ChangeChains(ctx context.Context, c Change) error {
+	if _, err := k.iptables(); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "iptables-restore", "--wait", "10", "--noflush")
+	cmd.Stdin = bytes.NewReader(restoreInput(c))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("load chains of table %s: %w: %s", c.Table, err, firstLine(stderr.String()))
+	}
+	return nil
+}
+
+func restoreInput(c Change) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "*%s\n", c.Table)
+	for _, builtin := range slices.Sorted(maps.Keys(c.Policies)) {
+		fmt.Fprintf(&b, ":%s %s [0:0]\n", builtin, c.Policies[builtin])
+	}
+	for _, chain := range c.Load {
+		fmt.Fprintf(&b, ":%s - [0:0]\n", chain.Name)
+	}
+	for _, name := range c.Remove {
+		fmt.Fprintf(&b, ":%s - [0:0]\n", name)
+	}
+	for _, chain := range c.Load {
+		for _, rule := range chain.Rules {
+			fmt.Fprintf(&b, "-A %s %s\n", chain.Name, rule)
+		}
+	}
+	for _, name := range c.Remove {
+		fmt.Fprintf(&b, "-X %s\n", name)
+	}
+	b.WriteString("COMMIT\n")
+	return b.Bytes()
+}
+
+// SaveTable reads a table back.
+func (k *Kernel) SaveTable(ctx context.Context, table string) (Table, error) {
+	if _, err := k.iptables(); err != nil {
+		return Table{}, err
+	}
+	cmd := exec.CommandContext(ctx, "iptables-save", "-t", table)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return Table{}, fmt.Errorf("read table %s: %w: %s", table, err, firstLine(stderr.String()))
+	}
+	return parseSave(out), nil
+}
+
+func parseSave(out []byte) Table {
+	t := Table{Policies: map[string]string{}, Chains: map[string][]string{}}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if rest, ok := strings.CutPrefix(line, ":"); ok {
+			name, rest, _ := strings.Cut(rest, " ")
+			policy, _, _ := strings.Cut(rest, " ")
+			t.Chains[name] = nil
+			if policy != "-" {
+				t.Policies[name] = policy
+			}
+		}
+		if rest, ok := strings.CutPrefix(line, "-A "); ok {
+			name, rule, _ := strings.Cut(rest, " ")
+			t.Chains[name] = append(t.Chains[name], rule)
+		}
+	}
+	return t
+}
+
+// Jump makes sure that the built-in chain from jumps to chain to, before anything else.
+func (k *Kernel) Jump(_ context.Context, table, from, to string) error {
+	ipt, err := k.iptables()
+	if err != nil {
+		return err
+	}
+	if err := ipt.jumps.InsertUnique(table, from, 1, "-j", to); err != nil {
+		return fmt.Errorf("insert jump from %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+// DeleteJump removes the jump; one that is gone is no error.
+func (k *Kernel) DeleteJump(_ context.Context, table, from, to string) error {
+	ipt, err := k.iptables()
+	if err != nil {
+		return err
+	}
+	if err := ipt.jumps.DeleteIfExists(table, from, "-j", to); err != nil {
+		return fmt.Errorf("delete jump from %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+// NetfilterGeneration is a number that rises with every change of the namespace's nf_tables rules, whoever made it:
+// while it stands still nothing needs to be read back. ok is false where iptables is the legacy one.
+func (k *Kernel) NetfilterGeneration() (generation uint32, ok bool, err error) {
+	ipt, err := k.iptables()
+	if err != nil || !ipt.nft {
+		return 0, false, err
+	}
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
+	answers, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil {
+		return 0, false, fmt.Errorf("read netfilter generation: %w", err)
+	}
+	for _, answer := range answers {
+		if len(answer) < nl.SizeofNfgenmsg {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(answer[nl.SizeofNfgenmsg:])
+		if err != nil {
+			return 0, false, fmt.Errorf("read netfilter generation: %w", err)
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == unix.NFTA_GEN_ID && len(a.Value) >= 4 {
+				return binary.BigEndian.Uint32(a.Value), true, nil
+			}
+		}
+	}
+	return 0, false, errors.New("read netfilter generation: the answer holds none")
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
