@@ -1,0 +1,3 @@
+// Package hostlink is the service between agent and coordinator, generated from
+// hostlink.proto, which has the words.
+package hostlink
