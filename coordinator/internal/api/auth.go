@@ -1,0 +1,72 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// caller is who makes a request.
+type caller struct {
+	user    *cloud.User
+	account *cloud.Account
+	domain  *cloud.Domain
+	session *cloud.Session // nil with an API key
+}
+
+// errCredentials is told for every reason alike.
+var errCredentials = cloud.Errorf(cloud.BadCredentials, "unable to verify user credentials and/or request signature")
+
+// authenticate finds the caller by API key and signature, or by session. A request with an API key is judged by its
+// signature alone, whatever cookies it brings.
+func (s *Server) authenticate(r *http.Request, v Values, at store.Reader, now time.Time) (*caller, error) {
+	if !v.Has("apikey") && !v.Has("signature") {
+		session, err := sessionUser(r, v, at, now)
+		if err != nil {
+			return nil, err
+		}
+		c, err := load(at, session.UserID)
+		if err != nil {
+			return nil, err
+		}
+		c.session = session
+		return c, nil
+	}
+	key, signature := v.Get("apikey"), v.Get("signature")
+	if key == "" || signature == "" || expired(v, now) {
+		return nil, errCredentials
+	}
+	user, ok := tables.Users.First(at, "apikey", store.K(key))
+	if !ok || user.APIKey != key {
+		return nil, errCredentials
+	}
+	secret, err := s.cfg.Seal.Open(user.SecretKey)
+	if err != nil || secret == "" {
+		s.cfg.Log.Error("cannot open a user's secret key", "user", user.ID, "error", err)
+		return nil, errCredentials
+	}
+	if !verify(v, secret, signature) {
+		return nil, errCredentials
+	}
+	return load(at, user.ID)
+}
+
+// load reads a user with account and domain, all of which must be in use. The system account makes no calls.
+func load(at store.Reader, user cloud.ID) (*caller, error) {
+	u, ok := tables.Users.Get(at, user)
+	if !ok || u.State != cloud.Enabled {
+		return nil, errCredentials
+	}
+	a, ok := tables.Accounts.Get(at, u.AccountID)
+	if !ok || a.State != cloud.Enabled || a.System || RoleOf(a.Type) == 0 {
+		return nil, errCredentials
+	}
+	d, ok := tables.Domains.Get(at, a.DomainID)
+	if !ok || d.State != cloud.Enabled {
+		return nil, errCredentials
+	}
+	return &caller{user: u, account: a, domain: d}, nil
+}
