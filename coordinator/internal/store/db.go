@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,9 +33,14 @@ type prepared struct {
 	touched []touch
 }
 
+// touch names a row by the slot of its table.
 type touch struct {
 	slot int
 	id   cloud.ID
+}
+
+func (t touch) compare(u touch) int {
+	return cmp.Or(cmp.Compare(t.slot, u.slot), bytes.Compare(t.id[:], u.id[:]))
 }
 
 // NewDB makes an empty database with the given tables. It panics where two have
@@ -111,35 +118,36 @@ func (db *DB) Apply(ws WriteSet) error {
 
 // write makes the successor of a state.
 func (db *DB) write(s *state, ops []rowOp) (*state, error) {
+	o := new(owner)
 	next := s.edit()
 	next.index++
 	rawCloned := false
-	for _, o := range ops {
-		slot, known := db.byName[o.table]
+	for _, op := range ops {
+		slot, known := db.byName[op.table]
 		if !known {
 			if !rawCloned {
 				next.raw, rawCloned = maps.Clone(s.raw), true
 			}
-			next.raw[o.table] = writeRaw(rawTable(next.raw, o.table), o, next.index)
+			next.raw[op.table] = writeRaw(o, rawTable(next.raw, op.table), op, next.index)
 			continue
 		}
 		c, ts := db.tables[slot], next.tables[slot]
 		var oldKeys, newKeys []Key
 		var err error
-		_, old, had := ts.row(o.id)
+		_, old, had := ts.row(op.id)
 		if had {
-			if oldKeys, err = c.keys(o.id, old); err != nil {
+			if oldKeys, err = c.keys(op.id, old); err != nil {
 				return nil, err
 			}
-		} else if o.row == nil {
+		} else if op.row == nil {
 			continue
 		}
-		if o.row != nil {
-			if newKeys, err = c.keys(o.id, o.row); err != nil {
+		if op.row != nil {
+			if newKeys, err = c.keys(op.id, op.row); err != nil {
 				return nil, err
 			}
 		}
-		next.tables[slot] = ts.write(o.id, next.index, o.row, oldKeys, newKeys)
+		next.tables[slot] = ts.write(o, op.id, next.index, op.row, oldKeys, newKeys)
 	}
 	return next, nil
 }
@@ -152,11 +160,11 @@ func rawTable(raw map[string]tree, name string) tree {
 }
 
 // writeRaw keeps the rows of a table of a newer version.
-func writeRaw(t tree, o rowOp, version uint64) tree {
-	if o.row == nil {
-		return t.delete(string(o.id[:]))
+func writeRaw(o *owner, t tree, op rowOp, version uint64) tree {
+	if op.row == nil {
+		return t.delete(o, string(op.id[:]))
 	}
-	return t.put(string(o.id[:]), joinRow(version, o.row))
+	return t.put(o, string(op.id[:]), pageOf(joinRow(nil, version, op.row)))
 }
 
 // remember keeps the outcome of a write set until it is applied.

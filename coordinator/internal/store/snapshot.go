@@ -336,14 +336,14 @@ func (l *loader) row(id []byte, version uint64, row []byte) error {
 	l.last = string(id)
 	l.left--
 	if l.slot < 0 {
-		l.s.raw[l.name] = rawTable(l.s.raw, l.name).put(string(id), joinRow(version, row))
+		l.s.raw[l.name] = rawTable(l.s.raw, l.name).put(nil, string(id), pageOf(joinRow(nil, version, row)))
 		return nil
 	}
 	keys, err := l.db.tables[l.slot].keys(cloud.ID(id), row)
 	if err != nil {
 		return fmt.Errorf("%w: row %s of %s: %w", ErrSnapshot, cloud.ID(id), l.name, err)
 	}
-	l.s.tables[l.slot] = l.s.tables[l.slot].write(cloud.ID(id), version, row, nil, keys)
+	l.s.tables[l.slot] = l.s.tables[l.slot].write(nil, cloud.ID(id), version, row, nil, keys)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"unsafe"
@@ -18,6 +19,7 @@ type state struct {
 
 // tableState is one table: its rows by ID, and per index the entries (key, ID).
 type tableState struct {
+	owner   *owner
 	rows    tree // id -> uvarint version, row
 	indexes []tree
 }
@@ -51,42 +53,48 @@ func newTableState(indexes int) *tableState {
 	return &tableState{rows: tree{layout: withValues}, indexes: make([]tree, indexes)}
 }
 
-func joinRow(version uint64, row []byte) string {
-	b := make([]byte, 0, binary.MaxVarintLen64+len(row))
-	b = binary.AppendUvarint(b, version)
-	return string(append(b, row...))
+func joinRow(b []byte, version uint64, row []byte) []byte {
+	return append(binary.AppendUvarint(b, version), row...)
+}
+
+// own returns the table if o may change it, else a copy.
+func (t *tableState) own(o *owner) *tableState {
+	if o != nil && t.owner == o {
+		return t
+	}
+	return &tableState{owner: o, rows: t.rows, indexes: slices.Clone(t.indexes)}
 }
 
 // write puts (or, with row nil, deletes) one row and moves its index entries.
-// oldKeys and newKeys are the keys of the row before and after.
-func (t *tableState) write(id cloud.ID, version uint64, row []byte, oldKeys, newKeys []Key) *tableState {
-	c := &tableState{rows: t.rows, indexes: t.indexes}
+// oldKeys and newKeys are the keys of the row before and after, nil for no row.
+func (t *tableState) write(o *owner, id cloud.ID, version uint64, row []byte, oldKeys, newKeys []Key) *tableState {
+	c := t.own(o)
+	var buf [256]byte
 	if row == nil {
-		c.rows = c.rows.delete(string(id[:]))
+		c.rows = c.rows.delete(o, string(id[:]))
 	} else {
-		c.rows = c.rows.put(string(id[:]), joinRow(version, row))
+		val := joinRow(make([]byte, 0, binary.MaxVarintLen64+len(row)), version, row)
+		c.rows = c.rows.put(o, string(id[:]), pageOf(val))
 	}
-	cloned := false
-	for i := range t.indexes {
-		var was, is Key
-		if oldKeys != nil {
-			was = oldKeys[i]
-		}
-		if newKeys != nil {
-			is = newKeys[i]
-		}
-		if (was == nil) == (is == nil) && string(was) == string(is) {
+	for i := range c.indexes {
+		was, is := keyAt(oldKeys, i), keyAt(newKeys, i)
+		if (was == nil) == (is == nil) && bytes.Equal(was, is) {
 			continue
 		}
-		if !cloned {
-			c.indexes, cloned = slices.Clone(t.indexes), true
-		}
+		// The tree copies what it keeps of the keys.
 		if was != nil {
-			c.indexes[i] = c.indexes[i].delete(string(was) + string(id[:]))
+			c.indexes[i] = c.indexes[i].delete(o, pageOf(append(append(buf[:0], was...), id[:]...)))
 		}
 		if is != nil {
-			c.indexes[i] = c.indexes[i].put(string(is)+string(id[:]), "")
+			c.indexes[i] = c.indexes[i].put(o, pageOf(append(append(buf[:0], is...), id[:]...)), "")
 		}
 	}
 	return c
+}
+
+func keyAt(keys []Key, i int) Key {
+	if keys == nil {
+		return nil
+	}
+	return keys[i]
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -49,6 +50,15 @@ type core struct {
 	byName  map[string]int
 	// keys decodes a row and returns its key in each index.
 	keys func(id cloud.ID, row []byte) ([]Key, error)
+}
+
+// mustKeys is keys for a row of the state, which was checked when it came in.
+func (c *core) mustKeys(id cloud.ID, row []byte) []Key {
+	keys, err := c.keys(id, row)
+	if err != nil {
+		panic(fmt.Sprintf("store: %s %s: %v", c.name, id, err))
+	}
+	return keys
 }
 
 type indexCore struct {
@@ -143,7 +153,7 @@ func (t *Table[R]) decode(id cloud.ID, row []byte) *R {
 
 // Get returns the row, a copy the caller may keep and change.
 func (t *Table[R]) Get(r Reader, id cloud.ID) (*R, bool) {
-	_, row, ok := r.table(&t.core).row(id)
+	_, row, ok := r.table(&t.core, false).row(id)
 	if !ok {
 		return nil, false
 	}
@@ -152,23 +162,23 @@ func (t *Table[R]) Get(r Reader, id cloud.ID) (*R, bool) {
 
 // Has reports whether the row exists, without decoding it.
 func (t *Table[R]) Has(r Reader, id cloud.ID) bool {
-	_, _, ok := r.table(&t.core).row(id)
+	_, _, ok := r.table(&t.core, false).row(id)
 	return ok
 }
 
 // Version is the commit that last wrote the row; 0 when there is none.
 func (t *Table[R]) Version(r Reader, id cloud.ID) uint64 {
-	v, _, _ := r.table(&t.core).row(id)
+	v, _, _ := r.table(&t.core, false).row(id)
 	return v
 }
 
 // Len is the number of rows.
-func (t *Table[R]) Len(r Reader) int { return r.table(&t.core).rows.len() }
+func (t *Table[R]) Len(r Reader) int { return r.table(&t.core, false).rows.len() }
 
 // All yields every row in the order of the IDs, as of the call: rows written
 // meanwhile are not seen.
 func (t *Table[R]) All(r Reader) iter.Seq[*R] {
-	rows := r.table(&t.core).rows
+	rows := r.table(&t.core, true).rows
 	return func(yield func(*R) bool) {
 		rows.ascend("", func(k []byte, v string) bool {
 			_, row := splitRow(v)
@@ -181,32 +191,38 @@ func (t *Table[R]) All(r Reader) iter.Seq[*R] {
 // the call. A key with fewer parts than the index has yields all rows below it,
 // an empty key the whole index.
 func (t *Table[R]) By(r Reader, index string, k Key) iter.Seq[*R] {
-	ts := r.table(&t.core)
+	ts := r.table(&t.core, true)
 	ids := t.ids(ts, index, k)
 	return func(yield func(*R) bool) {
 		for id := range ids {
-			_, row, ok := ts.row(id)
-			if !ok {
-				panic(fmt.Sprintf("store: %s: index %s names %s, which does not exist", t.name, index, id))
-			}
-			if !yield(t.decode(id, row)) {
+			if !yield(t.decodeIn(ts, index, id)) {
 				return
 			}
 		}
 	}
 }
 
+// decodeIn decodes a row that an index names.
+func (t *Table[R]) decodeIn(ts *tableState, index string, id cloud.ID) *R {
+	_, row, ok := ts.row(id)
+	if !ok {
+		panic(fmt.Sprintf("store: %s: index %s names %s, which does not exist", t.name, index, id))
+	}
+	return t.decode(id, row)
+}
+
 // First returns the first row whose key begins with k.
 func (t *Table[R]) First(r Reader, index string, k Key) (*R, bool) {
-	for row := range t.By(r, index, k) {
-		return row, true
+	ts := r.table(&t.core, false)
+	for id := range t.ids(ts, index, k) {
+		return t.decodeIn(ts, index, id), true
 	}
 	return nil, false
 }
 
 // IDs yields the IDs of the rows By would yield, without decoding them.
 func (t *Table[R]) IDs(r Reader, index string, k Key) iter.Seq[cloud.ID] {
-	return t.ids(r.table(&t.core), index, k)
+	return t.ids(r.table(&t.core, true), index, k)
 }
 
 func (t *Table[R]) ids(ts *tableState, index string, k Key) iter.Seq[cloud.ID] {
@@ -227,7 +243,7 @@ func idOf(key []byte) cloud.ID { return cloud.ID(key[len(key)-len(cloud.ID{}):])
 
 // Count is the number of rows By would yield. It takes logarithmic time.
 func (t *Table[R]) Count(r Reader, index string, k Key) int {
-	x := r.table(&t.core).indexes[t.position(index)]
+	x := r.table(&t.core, false).indexes[t.position(index)]
 	low := x.rank(string(k))
 	if after, ok := successor(k); ok {
 		return x.rank(after) - low
@@ -262,7 +278,8 @@ func (t *Table[R]) Put(tx *Tx, r *R) error {
 	if id.IsZero() {
 		return fmt.Errorf("put %s: the row has no id", t.name)
 	}
-	b := t.plan.appendRow(make([]byte, 0, 512), unsafe.Pointer(r), idField)
+	var buf [1024]byte
+	b := t.plan.appendRow(buf[:0], unsafe.Pointer(r), idField)
 	return tx.put(&t.core, id, b, t.keysOf(r))
 }
 
@@ -285,3 +302,6 @@ func (t *Table[R]) Edit(tx *Tx, id cloud.ID, f func(*R) error) error {
 
 // Delete removes a row. Deleting what is gone succeeds.
 func (t *Table[R]) Delete(tx *Tx, id cloud.ID) error { return tx.delete(&t.core, id) }
+
+// Indexes returns the definitions of the table's indexes.
+func (t *Table[R]) Indexes() []Index[R] { return slices.Clone(t.def.Indexes) }

@@ -9,6 +9,10 @@ import (
 // the change. Branches know how many entries are below each child, so that
 // counting a range takes logarithmic time.
 //
+// A writer that makes many changes passes an owner, with which it marks the
+// branches it has made: nobody else can see those yet, so it changes them in
+// place. Whoever hands out a tree must not use the owner any more.
+//
 // A tree without a root has only one page, possibly an empty one.
 type tree struct {
 	layout layout
@@ -23,10 +27,28 @@ const maxKids = 64
 // branch is an inner node. Its children are either pages or branches, all of the
 // same height. Child i holds the keys from seps[i-1] on and below seps[i].
 type branch struct {
+	owner  *owner
 	seps   []string
 	counts []uint32
 	pages  []page
 	kids   []*branch
+}
+
+// owner marks what a writer may change in place; only its address matters.
+type owner struct{ _ byte }
+
+// own returns the branch if o may change it, else a copy.
+func (b *branch) own(o *owner) *branch {
+	if o != nil && b.owner == o {
+		return b
+	}
+	n := &branch{owner: o, seps: slices.Clip(b.seps), counts: slices.Clone(b.counts)}
+	if b.kids != nil {
+		n.kids = slices.Clone(b.kids)
+	} else {
+		n.pages = slices.Clone(b.pages)
+	}
+	return n
 }
 
 func (b *branch) len() int { return len(b.counts) }
@@ -175,8 +197,8 @@ type change[N any] struct {
 	added int
 }
 
-// put returns the tree with key set to val.
-func (t tree) put(key, val string) tree {
+// put returns the tree with key set to val. Both are copied.
+func (t tree) put(o *owner, key, val string) tree {
 	if t.root == nil {
 		c := t.layout.putPage(t.single, key, val, true)
 		t.n += c.added
@@ -186,17 +208,17 @@ func (t tree) put(key, val string) tree {
 		}
 		t.single = ""
 		t.root = &branch{
-			seps: []string{c.sep}, pages: []page{c.node, c.right},
+			owner: o, seps: []string{c.sep}, pages: []page{c.node, c.right},
 			counts: []uint32{uint32(t.layout.count(c.node)), uint32(t.layout.count(c.right))},
 		}
 		return t
 	}
-	c := t.root.put(t.layout, key, val, true)
+	c := t.root.put(o, t.layout, key, val, true)
 	t.n += c.added
 	t.root = c.node
 	if c.sep != "" {
 		t.root = &branch{
-			seps: []string{c.sep}, kids: []*branch{c.node, c.right},
+			owner: o, seps: []string{c.sep}, kids: []*branch{c.node, c.right},
 			counts: []uint32{uint32(c.node.total()), uint32(c.right.total())},
 		}
 	}
@@ -222,41 +244,31 @@ func (l layout) putPage(p page, key, val string, last bool) change[page] {
 }
 
 // put writes below b, which is the last node of its height if last is set.
-func (b *branch) put(l layout, key, val string, last bool) change[*branch] {
+func (b *branch) put(o *owner, l layout, key, val string, last bool) change[*branch] {
 	i := b.child(key)
 	last = last && i == b.len()-1
-	n := &branch{seps: b.seps, counts: slices.Clone(b.counts)}
+	n := b.own(o)
 	var added int
-	if b.kids == nil {
-		c := l.putPage(b.pages[i], key, val, last)
+	if n.kids == nil {
+		c := l.putPage(n.pages[i], key, val, last)
 		added = c.added
-		if c.sep == "" {
-			n.pages = slices.Clone(b.pages)
-			n.pages[i] = c.node
-			n.counts[i] += uint32(c.added)
-			return change[*branch]{node: n, added: added}
-		}
-		n.pages = inserted(b.pages, i+1, c.right)
 		n.pages[i] = c.node
-		right := uint32(l.count(c.right))
-		n.counts[i] += uint32(c.added) - right
-		n.counts = inserted(n.counts, i+1, right)
-		n.seps = inserted(b.seps, i, c.sep)
-	} else {
-		c := b.kids[i].put(l, key, val, last)
-		added = c.added
+		n.counts[i] += uint32(c.added)
 		if c.sep == "" {
-			n.kids = slices.Clone(b.kids)
-			n.kids[i] = c.node
-			n.counts[i] += uint32(c.added)
 			return change[*branch]{node: n, added: added}
 		}
-		n.kids = inserted(b.kids, i+1, c.right)
+		n.pages = slices.Insert(n.pages, i+1, c.right)
+		n.divided(i, c.sep, uint32(l.count(c.right)))
+	} else {
+		c := n.kids[i].put(o, l, key, val, last)
+		added = c.added
 		n.kids[i] = c.node
-		right := uint32(c.right.total())
-		n.counts[i] += uint32(c.added) - right
-		n.counts = inserted(n.counts, i+1, right)
-		n.seps = inserted(b.seps, i, c.sep)
+		n.counts[i] += uint32(c.added)
+		if c.sep == "" {
+			return change[*branch]{node: n, added: added}
+		}
+		n.kids = slices.Insert(n.kids, i+1, c.right)
+		n.divided(i, c.sep, uint32(c.right.total()))
 	}
 	if n.len() <= maxKids {
 		return change[*branch]{node: n, added: added}
@@ -265,30 +277,25 @@ func (b *branch) put(l layout, key, val string, last bool) change[*branch] {
 	if last {
 		at = n.len() - 1
 	}
-	left, right := n.slice(0, at), n.slice(at, n.len())
+	left, right := n.slice(o, 0, at), n.slice(o, at, n.len())
 	return change[*branch]{node: left, right: right, sep: n.seps[at-1], added: added}
 }
 
-// inserted is slices.Insert into an exact copy.
-func inserted[E any](s []E, i int, v E) []E {
-	out := make([]E, len(s)+1)
-	copy(out, s[:i])
-	out[i] = v
-	copy(out[i+1:], s[i:])
-	return out
-}
-
-// removed is slices.Delete from an exact copy.
-func removed[E any](s []E, i int) []E {
-	out := make([]E, len(s)-1)
-	copy(out, s[:i])
-	copy(out[i:], s[i+1:])
-	return out
+// divided does the books after child i gave away its upper entries to a new child
+// i+1. Separators are shared between versions, so they are never changed in place.
+func (b *branch) divided(i int, sep string, right uint32) {
+	b.counts[i] -= right
+	b.counts = slices.Insert(b.counts, i+1, right)
+	seps := make([]string, len(b.seps)+1)
+	copy(seps, b.seps[:i])
+	seps[i] = sep
+	copy(seps[i+1:], b.seps[i:])
+	b.seps = seps
 }
 
 // slice is a branch of some children, in memory of its own.
-func (b *branch) slice(from, to int) *branch {
-	n := &branch{seps: slices.Clone(b.seps[from : to-1]), counts: slices.Clone(b.counts[from:to])}
+func (b *branch) slice(o *owner, from, to int) *branch {
+	n := &branch{owner: o, seps: slices.Clone(b.seps[from : to-1]), counts: slices.Clone(b.counts[from:to])}
 	if b.kids != nil {
 		n.kids = slices.Clone(b.kids[from:to])
 	} else {
@@ -298,7 +305,7 @@ func (b *branch) slice(from, to int) *branch {
 }
 
 // delete returns the tree without key.
-func (t tree) delete(key string) tree {
+func (t tree) delete(o *owner, key string) tree {
 	if t.root == nil {
 		if w := t.layout.find(t.single, key); w.found {
 			t.single = t.layout.remove(t.single, w)
@@ -306,12 +313,11 @@ func (t tree) delete(key string) tree {
 		}
 		return t
 	}
-	root := t.root.delete(t.layout, key)
-	if root == nil {
+	if _, there := t.get(key); !there {
 		return t
 	}
 	t.n--
-	t.root = root
+	t.root = t.root.delete(o, t.layout, key)
 	for t.root != nil && t.root.len() == 1 {
 		if t.root.kids == nil {
 			t.single, t.root = t.root.pages[0], nil
@@ -322,38 +328,28 @@ func (t tree) delete(key string) tree {
 	return t
 }
 
-// delete returns nil where the key is not there. The branch it returns may be
-// left with a single child, but not with none.
-func (b *branch) delete(l layout, key string) *branch {
+// delete takes out a key that is there. The branch it returns may be left with a
+// single child, but not with none.
+func (b *branch) delete(o *owner, l layout, key string) *branch {
 	i := b.child(key)
-	if b.kids == nil {
-		w := l.find(b.pages[i], key)
-		if !w.found {
-			return nil
-		}
-		n := &branch{seps: b.seps, counts: slices.Clone(b.counts), pages: slices.Clone(b.pages)}
-		n.pages[i] = l.remove(b.pages[i], w)
-		n.counts[i]--
+	n := b.own(o)
+	n.counts[i]--
+	if n.kids == nil {
+		n.pages[i] = l.remove(n.pages[i], l.find(n.pages[i], key))
 		if len(n.pages[i]) < l.maxPage()/4 {
 			n.mergePages(l, i)
 		}
 		return n
 	}
-	kid := b.kids[i].delete(l, key)
-	if kid == nil {
-		return nil
-	}
-	n := &branch{seps: b.seps, counts: slices.Clone(b.counts), kids: slices.Clone(b.kids)}
-	n.kids[i] = kid
-	n.counts[i]--
-	if kid.len() < maxKids/4 {
-		n.mergeKids(i)
+	n.kids[i] = n.kids[i].delete(o, l, key)
+	if n.kids[i].len() < maxKids/4 {
+		n.mergeKids(o, i)
 	}
 	return n
 }
 
 // mergePages joins page i, which has become short, with a neighbour, if the two
-// then leave room for more. n is new; its seps are shared.
+// then leave room for more, or if nothing is left of it.
 func (b *branch) mergePages(l layout, i int) {
 	for _, left := range []int{i - 1, i} {
 		if left < 0 || left+1 >= b.len() {
@@ -363,14 +359,14 @@ func (b *branch) mergePages(l layout, i int) {
 			continue
 		}
 		b.pages[left] = l.join(b.pages[left], b.pages[left+1])
-		b.pages = removed(b.pages, left+1)
+		b.pages = slices.Delete(b.pages, left+1, left+2)
 		b.merged(left)
 		return
 	}
 }
 
 // mergeKids does the same for branches.
-func (b *branch) mergeKids(i int) {
+func (b *branch) mergeKids(o *owner, i int) {
 	for _, left := range []int{i - 1, i} {
 		if left < 0 || left+1 >= b.len() {
 			continue
@@ -380,12 +376,13 @@ func (b *branch) mergeKids(i int) {
 			continue
 		}
 		b.kids[left] = &branch{
+			owner:  o,
 			seps:   slices.Concat(x.seps, []string{b.seps[left]}, y.seps),
 			counts: slices.Concat(x.counts, y.counts),
 			pages:  slices.Concat(x.pages, y.pages),
 			kids:   slices.Concat(x.kids, y.kids),
 		}
-		b.kids = removed(b.kids, left+1)
+		b.kids = slices.Delete(b.kids, left+1, left+2)
 		b.merged(left)
 		return
 	}
@@ -394,6 +391,6 @@ func (b *branch) mergeKids(i int) {
 // merged does the books after child left+1 went into child left.
 func (b *branch) merged(left int) {
 	b.counts[left] += b.counts[left+1]
-	b.counts = removed(b.counts, left+1)
-	b.seps = removed(b.seps, left)
+	b.counts = slices.Delete(b.counts, left+1, left+2)
+	b.seps = slices.Concat(b.seps[:left], b.seps[left+1:])
 }

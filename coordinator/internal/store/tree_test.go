@@ -81,7 +81,7 @@ func (t tree) collect(from string) []string {
 func TestTreeIsAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := layout(rapid.Bool().Draw(t, "values"))
-		tr := tree{layout: l}
+		tr, o := tree{layout: l}, new(owner)
 		model := map[string]string{}
 		// Few letters make for long common prefixes and for hits.
 		keyGen := rapid.Custom(func(t *rapid.T) string {
@@ -110,19 +110,19 @@ func TestTreeIsAMap(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				k, v := keyGen.Draw(t, "k"), valGen.Draw(t, "v")
-				tr, model[k] = tr.put(k, v), v
+				tr, model[k] = tr.put(o, k, v), v
 			},
 			"put many": func(t *rapid.T) {
 				base := keyGen.Draw(t, "base")
 				for i := range 300 {
 					k := fmt.Sprintf("%s%03d", base, i)
 					v := valGen.Draw(t, "v")
-					tr, model[k] = tr.put(k, v), v
+					tr, model[k] = tr.put(o, k, v), v
 				}
 			},
 			"delete": func(t *rapid.T) {
 				k := keyGen.Draw(t, "k")
-				tr = tr.delete(k)
+				tr = tr.delete(o, k)
 				delete(model, k)
 			},
 			"delete many": func(t *rapid.T) {
@@ -133,11 +133,14 @@ func TestTreeIsAMap(t *testing.T) {
 				from := rapid.IntRange(0, len(keys)-1).Draw(t, "from")
 				step := rapid.IntRange(1, 4).Draw(t, "step")
 				for i := from; i < len(keys); i += step {
-					tr = tr.delete(keys[i])
+					tr = tr.delete(o, keys[i])
 					delete(model, keys[i])
 				}
 			},
-			"keep": func(*rapid.T) { kept = append(kept, old{tr, list()}) },
+			"keep": func(*rapid.T) {
+				kept = append(kept, old{tr, list()})
+				o = new(owner)
+			},
 			"rank and skip": func(t *rapid.T) {
 				k := keyGen.Draw(t, "k")
 				keys := slices.Sorted(maps.Keys(model))

@@ -1,7 +1,7 @@
 package store
 
 import (
-	"fmt"
+	"bytes"
 	"slices"
 	"time"
 
@@ -13,7 +13,8 @@ type Reader interface {
 	// Index is the number of commits the state contains. A row's Version never
 	// exceeds it, except for rows the transaction itself has written.
 	Index() uint64
-	table(*core) *tableState
+	// table returns the table as it is now; with lasting set, as it will stay.
+	table(c *core, lasting bool) *tableState
 }
 
 // View is a consistent state. It may be kept as long as wanted and used from
@@ -26,32 +27,49 @@ type View struct {
 // Index implements Reader.
 func (v *View) Index() uint64 { return v.s.index }
 
-func (v *View) table(c *core) *tableState { return v.s.tables[v.db.slot(c)] }
+func (v *View) table(c *core, _ bool) *tableState { return v.s.tables[v.db.slot(c)] }
 
 // Tx is a write transaction. Reads see its own writes. It belongs to the
 // goroutine that runs the closure and ends with it.
 type Tx struct {
-	db       *DB
-	s        *state // private: the table list may be changed
+	b        *Batch // nil when it has ended
 	now      time.Time
 	newID    func() cloud.ID
-	ops      map[opKey]op
+	ops      []op
+	undo     []undo
 	onCommit []func()
 }
 
-// opKey names one written row.
-type opKey struct {
-	slot int
-	id   cloud.ID
+// op is a write to one row: its encoding, or nil for a deletion.
+type op struct {
+	touch
+	row []byte
 }
 
-// op is the last write to one row: its encoding, or nil for a deletion.
-type op struct{ row []byte }
+// undo is what a row was before a write.
+type undo struct {
+	touch
+	version uint64
+	row     []byte // nil: there was none
+}
 
 // Index implements Reader: the commits the transaction builds on.
-func (tx *Tx) Index() uint64 { return tx.s.index }
+func (tx *Tx) Index() uint64 { return tx.batch().s.index }
 
-func (tx *Tx) table(c *core) *tableState { return tx.s.tables[tx.db.slot(c)] }
+func (tx *Tx) batch() *Batch {
+	if tx.b == nil {
+		panic("store: a transaction is used after its end")
+	}
+	return tx.b
+}
+
+func (tx *Tx) table(c *core, lasting bool) *tableState {
+	b := tx.batch()
+	if lasting {
+		b.freeze()
+	}
+	return b.s.tables[b.db.slot(c)]
+}
 
 // Now is the transaction's time: UTC, whole microseconds, the same at each call.
 func (tx *Tx) Now() time.Time { return tx.now }
@@ -67,116 +85,76 @@ func (tx *Tx) OnCommit(f func()) { tx.onCommit = append(tx.onCommit, f) }
 // emptyRow stands for a row without fields: nil means deleted.
 var emptyRow = []byte{}
 
+// put writes an encoded row, which it copies.
 func (tx *Tx) put(c *core, id cloud.ID, row []byte, keys []Key) error {
-	slot := tx.db.slot(c)
-	ts := tx.s.tables[slot]
-	if row == nil {
-		row = emptyRow
-	}
+	b := tx.batch()
+	at := touch{b.db.slot(c), id}
+	ts := b.s.tables[at.slot]
+	version, old, had := ts.row(id)
 	var oldKeys []Key
-	if _, old, ok := ts.row(id); ok {
-		if string(old) == string(row) {
+	if had {
+		if bytes.Equal(old, row) {
 			return nil
 		}
-		var err error
-		if oldKeys, err = c.keys(id, old); err != nil {
-			return fmt.Errorf("put %s %s: %w", c.name, id, err)
-		}
+		oldKeys = c.mustKeys(id, old)
 	}
 	for i, x := range c.indexes {
-		if !x.unique || keys[i] == nil || (oldKeys != nil && string(oldKeys[i]) == string(keys[i])) {
+		if !x.unique || keys[i] == nil || (had && bytes.Equal(oldKeys[i], keys[i]) && oldKeys[i] != nil) {
 			continue
 		}
-		if other, taken := holder(ts.indexes[i], keys[i]); taken && other != id {
+		if other, taken := holder(ts.indexes[i], keys[i], id); taken {
 			return &Conflict{c.name, x.name, other}
 		}
 	}
-	tx.s.tables[slot] = ts.write(id, tx.s.index+1, row, oldKeys, keys)
-	tx.ops[opKey{slot, id}] = op{slices.Clip(row)}
+	row = append(emptyRow, row...)
+	tx.wrote(undo{at, version, old}, row)
+	b.write(at, b.s.index+1, row, oldKeys, keys)
 	return nil
 }
 
-// holder is the row that holds exactly this key.
-func holder(x tree, k Key) (id cloud.ID, taken bool) {
-	prefix := string(k)
-	x.ascend(prefix, func(key []byte, _ string) bool {
-		if len(key) < len(prefix) || string(key[:len(prefix)]) != prefix {
+// holder is another row than id that holds exactly this key.
+func holder(x tree, k Key, id cloud.ID) (other cloud.ID, taken bool) {
+	x.ascend(string(k), func(key []byte, _ string) bool {
+		if !bytes.HasPrefix(key, k) {
 			return false
 		}
-		if len(key) == len(prefix)+len(id) {
-			id, taken = idOf(key), true
+		if len(key) == len(k)+len(id) {
+			other = idOf(key)
+			taken = other != id
 		}
 		return !taken
 	})
-	return id, taken
+	return other, taken
 }
 
 func (tx *Tx) delete(c *core, id cloud.ID) error {
-	slot := tx.db.slot(c)
-	ts := tx.s.tables[slot]
-	_, old, ok := ts.row(id)
-	if !ok {
+	b := tx.batch()
+	at := touch{b.db.slot(c), id}
+	version, old, had := b.s.tables[at.slot].row(id)
+	if !had {
 		return nil
 	}
-	keys, err := c.keys(id, old)
-	if err != nil {
-		return fmt.Errorf("delete %s %s: %w", c.name, id, err)
-	}
-	tx.s.tables[slot] = ts.write(id, 0, nil, keys, nil)
-	tx.ops[opKey{slot, id}] = op{}
+	tx.wrote(undo{at, version, old}, nil)
+	b.write(at, 0, nil, c.mustKeys(id, old), nil)
 	return nil
 }
 
-// Batch runs transactions one after the other on top of a state and gathers
-// what the successful ones wrote into one write set. It belongs to one goroutine.
-type Batch struct {
-	db   *DB
-	base *state
-	s    *state
-	ops  map[opKey]op
-	size int
+func (tx *Tx) wrote(u undo, row []byte) {
+	tx.undo = append(tx.undo, u)
+	tx.ops = append(tx.ops, op{u.touch, row})
 }
 
-// NewBatch starts a batch on top of a view, or of the batch sealed before it.
-func (db *DB) NewBatch(on *View) *Batch {
-	return &Batch{db: db, base: on.s, s: on.s, ops: map[opKey]op{}}
-}
-
-// Run runs one transaction. If f returns an error or panics, nothing of it stays
-// and Run returns the error. The functions given to OnCommit are returned; to
-// call them once the batch is applied is up to the caller.
-func (b *Batch) Run(f func(*Tx) error, now time.Time, newID func() cloud.ID) (onCommit []func(), err error) {
-	tx := &Tx{db: b.db, s: b.s.edit(), now: now.UTC().Truncate(time.Microsecond), newID: newID, ops: map[opKey]op{}}
-	if err := runSafely(f, tx); err != nil {
-		return nil, err
+// rollback takes back what the transaction has written.
+func (tx *Tx) rollback() {
+	for _, u := range slices.Backward(tx.undo) {
+		c := tx.b.db.tables[u.slot]
+		var isKeys, wasKeys []Key
+		if _, row, ok := tx.b.s.tables[u.slot].row(u.id); ok {
+			isKeys = c.mustKeys(u.id, row)
+		}
+		if u.row != nil {
+			wasKeys = c.mustKeys(u.id, u.row)
+		}
+		tx.b.write(u.touch, u.version, u.row, isKeys, wasKeys)
 	}
-	b.s = tx.s
-	for k, o := range tx.ops {
-		b.ops[k] = o
-		b.size += len(o.row) + 24
-	}
-	return tx.onCommit, nil
-}
-
-// Empty reports whether no transaction wrote anything.
-func (b *Batch) Empty() bool { return len(b.ops) == 0 }
-
-// Size is about the number of bytes the write set will have.
-func (b *Batch) Size() int { return b.size }
-
-// Seal ends the batch: the encoded write set to be replicated, and the state
-// that applying it will give, for the next batch to build on. The database
-// remembers that state until the write set is applied or Forget is called.
-func (b *Batch) Seal() (WriteSet, *View) {
-	ws := b.encode()
-	b.s = b.s.edit()
-	b.s.index++
-	b.s.mark = ws.mark()
-	next := &View{b.db, b.s}
-	touched := make([]touch, 0, len(b.ops))
-	for k := range b.ops {
-		touched = append(touched, touch(k))
-	}
-	b.db.remember(b.base.mark, b.s, touched)
-	return ws, next
 }

@@ -1,11 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -34,34 +32,29 @@ func (ws WriteSet) mark() (m mark) {
 	return m
 }
 
-// encode writes the operations in the order of table and ID.
-func (b *Batch) encode() WriteSet {
-	keys := make([]opKey, 0, len(b.ops))
+// encode writes operations that are in order of table and ID.
+func encode(base mark, tables []*core, ops []op) WriteSet {
 	size := 64
-	for k, o := range b.ops {
-		keys = append(keys, k)
+	for _, o := range ops {
 		size += len(o.row) + 32
 	}
-	slices.SortFunc(keys, func(x, y opKey) int {
-		return cmp.Or(cmp.Compare(x.slot, y.slot), slices.Compare(x.id[:], y.id[:]))
-	})
 	out := append(make([]byte, 0, size), writeSetFormat)
-	out = protowire.AppendBytes(protowire.AppendTag(out, 1, protowire.BytesType), b.base.mark[:])
-	for len(keys) > 0 {
+	out = protowire.AppendBytes(protowire.AppendTag(out, 1, protowire.BytesType), base[:])
+	for len(ops) > 0 {
 		n := 1
-		for n < len(keys) && keys[n].slot == keys[0].slot {
+		for n < len(ops) && ops[n].slot == ops[0].slot {
 			n++
 		}
 		out = protowire.AppendTag(out, 2, protowire.BytesType)
 		out = appendSized(out, func(out []byte) []byte {
-			out = protowire.AppendString(protowire.AppendTag(out, 1, protowire.BytesType), b.db.tables[keys[0].slot].name)
-			for _, k := range keys[:n] {
+			out = protowire.AppendString(protowire.AppendTag(out, 1, protowire.BytesType), tables[ops[0].slot].name)
+			for _, o := range ops[:n] {
 				out = protowire.AppendTag(out, 2, protowire.BytesType)
-				out = appendSized(out, func(out []byte) []byte { return appendOp(out, k.id, b.ops[k].row) })
+				out = appendSized(out, func(out []byte) []byte { return appendOp(out, o.id, o.row) })
 			}
 			return out
 		})
-		keys = keys[n:]
+		ops = ops[n:]
 	}
 	return out
 }

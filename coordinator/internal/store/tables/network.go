@@ -113,6 +113,12 @@ var Networks = store.Define(store.Def[cloud.Network]{
 		}},
 		{Name: "offering", Key: func(r *cloud.Network) store.Key { return store.K(r.OfferingID) }},
 		{Name: "physical_network", Key: func(r *cloud.Network) store.Key { return store.K(r.PhysicalNetworkID) }},
+		{Name: "leaving", Key: func(r *cloud.Network) store.Key {
+			if r.State != cloud.NetworkShutdown && r.State != cloud.NetworkDestroy {
+				return nil
+			}
+			return store.K(r.StateSince)
+		}},
 		{Name: "idle", Key: func(r *cloud.Network) store.Key {
 			if r.IdleSince.IsZero() {
 				return nil
@@ -139,6 +145,12 @@ var Routers = store.Define(store.Def[cloud.Router]{
 				return nil
 			}
 			return store.K(r.HostID)
+		}},
+		{Name: "homeless", Key: func(r *cloud.Router) store.Key {
+			if !r.HostID.IsZero() || r.State != cloud.VMStarting {
+				return nil
+			}
+			return store.K(r.ZoneID)
 		}},
 		{Name: "account", Key: func(r *cloud.Router) store.Key { return store.K(r.AccountID) }},
 		{Name: "name", Unique: true, Key: func(r *cloud.Router) store.Key { return store.K(r.Name) }},
