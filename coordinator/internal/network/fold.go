@@ -1,0 +1,178 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+	"github.com/wispcloud/wisp/proto/hostspec"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+// absentFor is how long a host must be silent about a network that was taken from it before the network counts as gone
+// without a generation that proves it: when an add and its removal fell into one rendering there is none.
+const absentFor = 30 * time.Second
+
+// Fold writes what a host's observation means for networks: routers that run or fail, networks implemented, rules and
+// addresses that hold, networks that are gone, passwords that were taken. An observation without news writes nothing.
+//
+// A service's generation is the commit its spec was rendered from (hostplan). Whatever was changed in a commit up to the
+// applied generation is therefore in place, for every change bumps the network's epoch in the same commit.
+func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) error {
+	seen := map[cloud.ID]bool{}
+	var errs []error
+	for _, o := range obs.GetNetworks() {
+		id, err := cloud.ParseID(o.GetId())
+		if err != nil {
+			continue // an agent of another version, or one that lies: nothing of ours
+		}
+		seen[id] = true
+		n, ok := tables.Networks.Get(tx, id)
+		if !ok {
+			continue
+		}
+		errs = append(errs, foldPasswords(tx, n, host, o.GetServices().GetPasswordsTaken()))
+		if rt, ok := RouterOf(tx, n.ID); ok && rt.HostID == host && carried(n) {
+			errs = append(errs, a.foldRouter(tx, n, rt, o))
+		}
+	}
+	for rt := range tables.Routers.By(tx, "host", store.K(host)) {
+		if rt.State == cloud.VMStopping || rt.State == cloud.VMRunning || rt.State == cloud.VMStarting {
+			errs = append(errs, a.foldAbsent(tx, rt, seen[rt.NetworkID], obs.GetAcceptedGeneration()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// foldRouter reads what the router's host says about a network it carries.
+func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.NetworkObservation) error {
+	s := o.GetServices()
+	applied := s.GetAppliedGeneration()
+	if v := s.GetVersion(); v != "" {
+		rt.Version = v
+	}
+	rt.Error = trouble(o)
+	if applied >= n.PendingIndex && o.GetReady() {
+		rt.State, rt.Restarts, rt.AppliedGeneration = cloud.VMRunning, n.Restarts, max(rt.AppliedGeneration, n.PendingIndex)
+		if n.State == cloud.NetworkImplementing {
+			n.State, n.StateSince = cloud.NetworkImplemented, tx.Now()
+			if err := tables.Networks.Put(tx, n); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tables.Routers.Put(tx, rt); err != nil {
+		return err
+	}
+	return a.settleRows(tx, n, applied)
+}
+
+// maxTrouble bounds what an agent's sentence costs in a row, in bytes.
+const maxTrouble = 500
+
+// trouble is the first thing that does not work, as the host tells it; "" if all does.
+func trouble(o *hostspec.NetworkObservation) string {
+	text := o.GetError()
+	for _, s := range o.GetServices().GetServices() {
+		if text == "" && !s.GetReady() && s.GetError() != "" {
+			text = fmt.Sprintf("%s: %s", s.GetName(), s.GetError())
+		}
+	}
+	return strings.ToValidUTF8(text[:min(len(text), maxTrouble)], "?")
+}
+
+// foldAbsent notices that a network which was taken from the host is gone there.
+func (a *Area) foldAbsent(tx *store.Tx, rt *cloud.Router, present bool, accepted uint64) error {
+	n, ok := tables.Networks.Get(tx, rt.NetworkID)
+	if !ok || present || n.State != cloud.NetworkShutdown && n.State != cloud.NetworkDestroy {
+		return nil
+	}
+	if accepted < n.PendingIndex && tx.Now().Sub(n.StateSince) < absentFor {
+		return nil
+	}
+	return a.left(tx, n)
+}
+
+// settleRows makes final what a network's rules and addresses were to become in a commit up to applied.
+func (a *Area) settleRows(tx *store.Tx, n *cloud.Network, applied uint64) error {
+	for f := range tables.FirewallRules.By(tx, "pending", store.K(n.ID)) {
+		if tables.FirewallRules.Version(tx, f.ID) > applied {
+			continue
+		}
+		if err := settleFirewall(tx, f); err != nil {
+			return err
+		}
+	}
+	for p := range tables.PortForwardingRules.By(tx, "pending", store.K(n.ID)) {
+		if tables.PortForwardingRules.Version(tx, p.ID) > applied {
+			continue
+		}
+		if err := settleForwarding(tx, p); err != nil {
+			return err
+		}
+	}
+	for ip := range tables.PublicIPs.By(tx, "pending", store.K(n.ID)) {
+		if tables.PublicIPs.Version(tx, ip.ID) > applied {
+			continue
+		}
+		if ip.State == cloud.IPReleasing {
+			if err := a.freePublicIP(tx, ip); err != nil {
+				return err
+			}
+			continue
+		}
+		ip.State = cloud.IPAllocated
+		if err := tables.PublicIPs.Put(tx, ip); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func settleFirewall(tx *store.Tx, f *cloud.FirewallRule) error {
+	if f.State == cloud.RuleRevoke {
+		return tables.FirewallRules.Delete(tx, f.ID)
+	}
+	f.State = cloud.RuleActive
+	return tables.FirewallRules.Put(tx, f)
+}
+
+func settleForwarding(tx *store.Tx, p *cloud.PortForwardingRule) error {
+	if p.State == cloud.RuleRevoke {
+		return tables.PortForwardingRules.Delete(tx, p.ID)
+	}
+	p.State = cloud.RuleActive
+	return tables.PortForwardingRules.Put(tx, p)
+}
+
+// foldPasswords notes which VMs took their password, so that it is handed out no more. A host is believed about its own
+// guests, and the router's host about all of the network.
+func foldPasswords(tx *store.Tx, n *cloud.Network, host cloud.ID, takenBy []*netspec.PasswordTaken) error {
+	for _, t := range takenBy {
+		ip, err := netip.ParseAddr(t.GetIp())
+		if err != nil {
+			continue
+		}
+		nic, ok := tables.NICs.First(tx, "address", store.K(n.ID, ip))
+		if !ok {
+			continue
+		}
+		vm, ok := tables.VMs.Get(tx, nic.VMID)
+		if !ok || t.GetEpoch() > vm.PasswordEpoch || t.GetEpoch() <= vm.PasswordTaken {
+			continue
+		}
+		if rt, routed := RouterOf(tx, n.ID); vm.HostID != host && !(routed && rt.HostID == host) {
+			continue
+		}
+		vm.PasswordTaken = t.GetEpoch()
+		if err := tables.VMs.Put(tx, vm); err != nil {
+			return err
+		}
+	}
+	return nil
+}

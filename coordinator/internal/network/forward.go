@@ -1,0 +1,152 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// ForwardRequest is a new port forwarding rule as it was asked for. nil means not given.
+type ForwardRequest struct {
+	Protocol                 string
+	PublicStart, PublicEnd   *int
+	PrivateStart, PrivateEnd *int
+	VM                       *cloud.VM
+	GuestIP                  netip.Addr // invalid: the VM's address in the network
+	// Open adds a firewall rule for the same ports, from CIDRs (none: anywhere).
+	Open  bool
+	CIDRs []string
+}
+
+// Forward writes a rule that sends ports of a public address to a VM.
+//
+// Errors: cloud.Invalid, cloud.NetworkRuleConflict.
+func (a *Area) Forward(tx *store.Tx, ip *cloud.PublicIP, q ForwardRequest) (*cloud.PortForwardingRule, error) {
+	n, err := networkOfIP(tx, ip, PortForwarding)
+	if err != nil {
+		return nil, err
+	}
+	p := &cloud.PortForwardingRule{
+		ID: tx.NewID(), IPID: ip.ID, NetworkID: n.ID, AccountID: ip.AccountID, DomainID: ip.DomainID,
+		Protocol: strings.ToLower(q.Protocol), VMID: q.VM.ID, State: cloud.RuleAdd, Created: tx.Now(),
+	}
+	if p.Protocol != "tcp" && p.Protocol != "udp" {
+		return nil, cloud.Errorf(cloud.Invalid, "Protocol %q is not supported; tcp and udp are known", q.Protocol)
+	}
+	if err := setPorts(p, q); err != nil {
+		return nil, err
+	}
+	if p.GuestIP, err = forwardTarget(tx, n, ip, q); err != nil {
+		return nil, err
+	}
+	if len(q.CIDRs) > 0 && !q.Open {
+		return nil, cloud.Errorf(cloud.Invalid, "Parameter cidrlist needs openfirewall; or open the firewall with createFirewallRule")
+	}
+	if p.CIDRs, err = cidrs("cidrlist", q.CIDRs); err != nil {
+		return nil, err
+	}
+	for o := range tables.PortForwardingRules.By(tx, "ip", store.K(ip.ID)) {
+		if o.State != cloud.RuleRevoke && o.Protocol == p.Protocol && overlap(o.PublicStart, o.PublicEnd, p.PublicStart, p.PublicEnd) {
+			return nil, cloud.Errorf(cloud.NetworkRuleConflict, "The range specified, %s, conflicts with rule %s which has %s",
+				portRange(p.PublicStart, p.PublicEnd), o.ID, portRange(o.PublicStart, o.PublicEnd))
+		}
+	}
+	if err := tables.PortForwardingRules.Put(tx, p); err != nil {
+		return nil, err
+	}
+	if q.Open {
+		if err := openFor(tx, p); err != nil {
+			return nil, err
+		}
+	}
+	return p, a.changed(tx, n)
+}
+
+// setPorts checks both ranges. A range keeps its numbers, as in CloudStack: the kernel's NAT does not shift one.
+func setPorts(p *cloud.PortForwardingRule, q ForwardRequest) error {
+	var err error
+	if p.PublicStart, p.PublicEnd, err = ports(q.PublicStart, q.PublicEnd); err != nil {
+		return err
+	}
+	if p.PrivateStart, p.PrivateEnd, err = ports(q.PrivateStart, q.PrivateEnd); err != nil {
+		return err
+	}
+	switch {
+	case p.PublicStart == 0 || p.PrivateStart == 0:
+		return cloud.Errorf(cloud.Invalid, "Parameters publicport and privateport are needed")
+	case p.PublicEnd-p.PublicStart != p.PrivateEnd-p.PrivateStart:
+		return cloud.Errorf(cloud.Invalid, "Source port and destination port ranges should be of equal sizes")
+	case p.PublicStart != p.PublicEnd && p.PublicStart != p.PrivateStart:
+		return cloud.Errorf(cloud.Invalid, "Private port start should be equal to public port start where a range is forwarded")
+	}
+	return nil
+}
+
+// forwardTarget is the guest's address the rule leads to.
+func forwardTarget(r store.Reader, n *cloud.Network, ip *cloud.PublicIP, q ForwardRequest) (netip.Addr, error) {
+	if q.VM.AccountID != ip.AccountID {
+		return netip.Addr{}, cloud.Errorf(cloud.Invalid, "Public address %s and virtual machine %s belong to different accounts", ip.Address, q.VM.ID)
+	}
+	if q.VM.State == cloud.VMDestroyed || q.VM.State == cloud.VMExpunging || q.VM.State == cloud.VMError {
+		return netip.Addr{}, cloud.Errorf(cloud.Invalid, "Invalid virtual machine: %s is in state %s", q.VM.ID, q.VM.State)
+	}
+	for nic := range tables.NICs.By(r, "vm", store.K(q.VM.ID)) {
+		if nic.NetworkID != n.ID {
+			continue
+		}
+		if q.GuestIP.IsValid() && q.GuestIP != nic.IP {
+			return netip.Addr{}, cloud.Errorf(cloud.Invalid, "Address %s is not an address of virtual machine %s in network %s", q.GuestIP, q.VM.ID, n.Name)
+		}
+		return nic.IP, nil
+	}
+	return netip.Addr{}, cloud.Errorf(cloud.Invalid, "Vm doesn't belong to network associated with ipAddress: %s has no NIC in network %s", q.VM.ID, n.Name)
+}
+
+// openFor writes the firewall rule that comes and goes with a forwarding rule. A rule that a user made for the same
+// ports stays beside it, for each has its own life.
+func openFor(tx *store.Tx, p *cloud.PortForwardingRule) error {
+	f := &cloud.FirewallRule{
+		ID: tx.NewID(), IPID: p.IPID, NetworkID: p.NetworkID, AccountID: p.AccountID, DomainID: p.DomainID,
+		Protocol: p.Protocol, StartPort: p.PublicStart, EndPort: p.PublicEnd, ICMPType: -1, ICMPCode: -1,
+		CIDRs: p.CIDRs, State: cloud.RuleAdd, RelatedID: p.ID, Created: tx.Now(),
+	}
+	if len(f.CIDRs) == 0 {
+		f.CIDRs = []string{anywhere}
+	}
+	return tables.FirewallRules.Put(tx, f)
+}
+
+// Unforward revokes a forwarding rule and the firewall rule it was opened with.
+func (a *Area) Unforward(tx *store.Tx, p *cloud.PortForwardingRule) error {
+	if err := revokeForwarding(tx, p); err != nil {
+		return err
+	}
+	n, ok := tables.Networks.Get(tx, p.NetworkID)
+	if !ok {
+		return tables.PortForwardingRules.Delete(tx, p.ID)
+	}
+	return a.changed(tx, n)
+}
+
+// revokeForwarding marks a rule and what was opened with it; the caller sees to its network.
+func revokeForwarding(tx *store.Tx, p *cloud.PortForwardingRule) error {
+	for f := range tables.FirewallRules.By(tx, "related", store.K(p.ID)) {
+		if err := revokeFirewall(tx, f); err != nil {
+			return err
+		}
+	}
+	p.State = cloud.RuleRevoke
+	return tables.PortForwardingRules.Put(tx, p)
+}
+
+func portRange(lo, hi uint16) string {
+	if lo == hi {
+		return strconv.Itoa(int(lo))
+	}
+	return fmt.Sprintf("%d-%d", lo, hi)
+}

@@ -1,0 +1,357 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/wispcloud/wisp/coordinator/internal/alloc"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+	"github.com/wispcloud/wisp/proto/hostspec"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+// Names of a namespace's links.
+const (
+	serviceLink = "svc0" // local services, the same addresses on every host
+	guestLink   = "gw0"  // the router's leg in the guest network
+	publicLink  = "pub0" // the router's public leg
+)
+
+// metadataAddress is where guests look for metadata without knowing their network.
+var metadataAddress = netip.MustParseAddr("169.254.169.254")
+
+// HostNetworks renders every network that a host carries, in the order of their numbers.
+//
+// It is a pure function of the state. NetSpec.generation is left to whoever renders the host spec: it must be the host
+// spec's own, and that the index of the state it was rendered from (Fold counts on it). An error tells of secrets that
+// could not be opened; what was rendered is whole but for them.
+func (a *Area) HostNetworks(r store.Reader, host cloud.ID) ([]*hostspec.Network, error) {
+	nets := map[cloud.ID]*cloud.Network{}
+	add := func(id cloud.ID) {
+		if _, ok := nets[id]; ok {
+			return
+		}
+		if n, ok := tables.Networks.Get(r, id); ok {
+			nets[id] = n
+		}
+	}
+	for vm := range tables.VMs.By(r, "host", store.K(host)) {
+		for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
+			add(nic.NetworkID)
+		}
+	}
+	for rt := range tables.Routers.By(r, "host", store.K(host)) {
+		add(rt.NetworkID)
+	}
+	list := make([]*cloud.Network, 0, len(nets))
+	for _, n := range nets {
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(x, y *cloud.Network) int { return cmp.Compare(x.Number, y.Number) })
+	var out []*hostspec.Network
+	var errs []error
+	for _, n := range list {
+		spec, err := a.Render(r, host, n)
+		if spec != nil {
+			out = append(out, spec)
+		}
+		errs = append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
+
+// Render renders one network on one host; nil where the host does not carry it.
+func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) (*hostspec.Network, error) {
+	if !carried(n) || n.Segment == 0 {
+		return nil, nil
+	}
+	v := &rendering{r: r, open: a.Seal, host: host, n: n}
+	v.load()
+	if !v.here && !v.isRouter {
+		return nil, nil
+	}
+	spec := &hostspec.Network{
+		Id: n.ID.String(), Isolation: hostspec.Isolation_ISOLATION_VLAN, Segment: n.Segment,
+		Device: label(r, n.PhysicalNetworkID, Guest), Mtu: n.MTU, Number: uint32(n.Number),
+		Legs: []*hostspec.Leg{{Name: serviceLink, Mac: alloc.FormatMAC(n.ServiceMAC), Isolated: true}},
+	}
+	if n.Isolation == VXLAN {
+		spec.Isolation, spec.Peers = hostspec.Isolation_ISOLATION_VXLAN, v.peers()
+	}
+	if v.isRouter {
+		spec.Legs = append(spec.Legs, &hostspec.Leg{Name: guestLink, Mac: alloc.FormatMAC(n.GatewayMAC)})
+		if len(v.public) > 0 {
+			spec.Legs = append(spec.Legs, &hostspec.Leg{
+				Name: publicLink, Mac: alloc.FormatMAC(v.router.PublicMAC),
+				Bridge: publicBridge(r, v.public[0].ip.PhysicalNetworkID), Vlan: TagOf(v.public[0].of.VLAN),
+			})
+		}
+	}
+	spec.Services = v.services()
+	return spec, errors.Join(v.errs...)
+}
+
+// rendering is one network seen from one host.
+type rendering struct {
+	r    store.Reader
+	open Opener
+	host cloud.ID
+	n    *cloud.Network
+
+	offering *cloud.NetworkOffering
+	zone     *cloud.Zone
+	router   *cloud.Router
+	isRouter bool // the router is on this host
+	here     bool // a VM of the network is on this host
+	guests   []guest
+	hosts    map[cloud.ID]bool // all that carry the network
+	public   []address         // the source NAT address first
+	errs     []error
+}
+
+type guest struct {
+	nic *cloud.NIC
+	vm  *cloud.VM
+}
+
+type address struct {
+	ip *cloud.PublicIP
+	of *cloud.VLANRange
+}
+
+func (v *rendering) load() {
+	v.hosts = map[cloud.ID]bool{}
+	v.offering, _ = tables.NetworkOfferings.Get(v.r, v.n.OfferingID)
+	if v.offering == nil {
+		v.offering = &cloud.NetworkOffering{}
+	}
+	v.zone, _ = tables.Zones.Get(v.r, v.n.ZoneID)
+	if v.zone == nil {
+		v.zone = &cloud.Zone{}
+	}
+	for nic := range tables.NICs.By(v.r, "network", store.K(v.n.ID)) { // in the order of addresses
+		vm, ok := tables.VMs.Get(v.r, nic.VMID)
+		if !ok || vm.State == cloud.VMDestroyed || vm.State == cloud.VMExpunging || vm.State == cloud.VMError {
+			continue
+		}
+		v.guests = append(v.guests, guest{nic, vm})
+		if !vm.HostID.IsZero() {
+			v.hosts[vm.HostID] = true
+			v.here = v.here || vm.HostID == v.host
+		}
+	}
+	if rt, ok := RouterOf(v.r, v.n.ID); ok && !rt.HostID.IsZero() {
+		v.router, v.isRouter = rt, rt.HostID == v.host
+		v.hosts[rt.HostID] = true
+	}
+	for ip := range tables.PublicIPs.By(v.r, "network", store.K(v.n.ID)) { // in the order of addresses
+		of, ok := tables.VLANRanges.Get(v.r, ip.RangeID)
+		if ok && ip.State != cloud.IPReleasing {
+			v.public = append(v.public, address{ip, of})
+		}
+	}
+	slices.SortStableFunc(v.public, func(x, y address) int {
+		return cmp.Compare(boolRank(!x.ip.SourceNAT), boolRank(!y.ip.SourceNAT))
+	})
+}
+
+// peers are the underlay addresses of the other hosts that carry the network.
+func (v *rendering) peers() []string {
+	var list []netip.Addr
+	for id := range v.hosts {
+		if h, ok := tables.Hosts.Get(v.r, id); ok && id != v.host && h.IP.IsValid() {
+			list = append(list, h.IP)
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return texts(list)
+}
+
+func texts(addrs []netip.Addr) []string {
+	var out []string
+	for _, a := range addrs {
+		if a.IsValid() {
+			out = append(out, a.String())
+		}
+	}
+	return out
+}
+
+// services is what the network's namespace on this host does.
+func (v *rendering) services() *netspec.NetSpec {
+	n := v.n
+	s := &netspec.NetSpec{
+		NetworkId: n.ID.String(), Epoch: n.Epoch, Restarts: n.Restarts,
+		Links: []*netspec.Link{{
+			Name: serviceLink, Mac: alloc.FormatMAC(n.ServiceMAC), Mtu: n.MTU,
+			Addresses: []string{netip.PrefixFrom(n.ServiceIP, n.CIDR.Bits()).String()}, StrictArp: true,
+		}},
+	}
+	served := []string{serviceLink}
+	listen := []netip.Addr{n.ServiceIP, metadataAddress}
+	if v.isRouter {
+		served = append(served, guestLink)
+		listen = []netip.Addr{n.ServiceIP, n.Gateway, metadataAddress}
+		v.route(s)
+	}
+	if Offers(v.offering, Dhcp) {
+		s.Dhcp4 = v.dhcp()
+	}
+	if Offers(v.offering, DNS) {
+		s.Dns = v.dns(served)
+	}
+	if Offers(v.offering, UserData) {
+		s.Metadata = &netspec.Metadata{Links: served, Listen: texts(listen)}
+		s.Password = &netspec.Password{Links: served, Listen: texts(listen[:len(listen)-1])}
+		for _, g := range v.guests {
+			// Elsewhere its own host answers; only the router is reached from all of the network.
+			if g.vm.HostID.IsZero() || !v.isRouter && g.vm.HostID != v.host {
+				continue
+			}
+			s.Metadata.Guests = append(s.Metadata.Guests, v.data(g))
+			s.Password.Guests = append(s.Password.Guests, v.password(g))
+		}
+	}
+	return s
+}
+
+// route adds what only the router's namespace does.
+func (v *rendering) route(s *netspec.NetSpec) {
+	n := v.n
+	cidr := n.CIDR.String()
+	s.Forwarding = true
+	s.Links = append(s.Links, &netspec.Link{
+		Name: guestLink, Mac: alloc.FormatMAC(n.GatewayMAC), Mtu: n.MTU, Announce: true, StrictArp: true,
+		Addresses: []string{netip.PrefixFrom(n.Gateway, n.CIDR.Bits()).String()},
+	})
+	if len(v.public) == 0 {
+		return
+	}
+	pub := &netspec.Link{Name: publicLink, Mac: alloc.FormatMAC(v.router.PublicMAC), Announce: true, StrictArp: true}
+	for _, p := range v.public {
+		pub.Addresses = append(pub.Addresses, netip.PrefixFrom(p.ip.Address, rangePrefix(p.of).Bits()).String())
+	}
+	s.Links = append(s.Links, pub)
+	s.Routes = append(s.Routes, &netspec.Route{
+		Destination: "0.0.0.0/0", Gateway: v.public[0].of.Gateway.String(), Link: publicLink,
+	})
+	s.Firewall = v.firewall()
+	if first := v.public[0].ip; first.SourceNAT {
+		s.Nat = &netspec.Nat{PublicLink: publicLink, GuestCidr: cidr, SourceNatIp: first.Address.String()}
+	}
+	if Offers(v.offering, PortForwarding) {
+		s.Portfwd = &netspec.PortForward{
+			PublicLink: publicLink, GuestLink: guestLink, GuestCidr: cidr, GuestGateway: n.Gateway.String(), Rules: v.forwards(),
+		}
+	}
+}
+
+func (v *rendering) dhcp() *netspec.Dhcp4 {
+	n := v.n
+	d := &netspec.Dhcp4{
+		Links: []string{serviceLink}, ServerId: n.ServiceIP.String(), Subnet: n.CIDR.String(), Gateway: n.Gateway.String(),
+		Domain: n.NetworkDomain, LeaseSeconds: uint32(leaseSeconds.Int(v.r)), Mtu: n.MTU,
+	}
+	if Offers(v.offering, DNS) {
+		// The service address answers names of the network on every host; what it cannot resolve where there is no
+		// router, the gateway can.
+		d.DnsServers = []string{n.ServiceIP.String()}
+		if v.router != nil {
+			d.DnsServers = append(d.DnsServers, n.Gateway.String())
+		}
+	} else {
+		d.DnsServers = v.resolvers()
+	}
+	if Offers(v.offering, UserData) {
+		d.ClasslessRoutes = []*netspec.Route{{Destination: metadataAddress.String() + "/32", Gateway: n.ServiceIP.String()}}
+	}
+	for _, g := range v.guests {
+		d.Guests = append(d.Guests, &netspec.Guest{
+			Mac: alloc.FormatMAC(g.nic.MAC), Ip: g.nic.IP.String(), Hostname: g.vm.Name, VmId: g.vm.ID.String(), DefaultNic: g.nic.Default,
+		})
+	}
+	return d
+}
+
+// resolvers are the upstream name servers of the network, else of the zone.
+func (v *rendering) resolvers() []string {
+	if list := texts([]netip.Addr{v.n.DNS1, v.n.DNS2}); len(list) > 0 {
+		return list
+	}
+	return texts([]netip.Addr{v.zone.DNS1, v.zone.DNS2})
+}
+
+// recordTTL is how long guests may remember a name of their network, in seconds: VMs come and go.
+const recordTTL = 30
+
+// dns answers on every host for the network's names. Only the router's namespace has a way to other name servers.
+func (v *rendering) dns(served []string) *netspec.Dns {
+	n := v.n
+	d := &netspec.Dns{Links: served, Domain: n.NetworkDomain, Allow: []string{n.CIDR.String()}}
+	if v.isRouter {
+		d.Forwarders = v.resolvers()
+	}
+	d.Records = append(d.Records, &netspec.DnsRecord{Name: "data-server", Addresses: []string{n.ServiceIP.String()}, TtlSeconds: recordTTL})
+	for _, g := range v.guests {
+		d.Records = append(d.Records, &netspec.DnsRecord{Name: g.vm.Name, Addresses: []string{g.nic.IP.String()}, TtlSeconds: recordTTL})
+	}
+	return d
+}
+
+func (v *rendering) firewall() *netspec.Firewall {
+	f := &netspec.Firewall{
+		PublicLink: publicLink, GuestLink: guestLink, GuestCidr: v.n.CIDR.String(), EgressDefaultAllow: v.offering.EgressAllow,
+	}
+	if !Offers(v.offering, Firewall) { // then nobody could open it
+		f.EgressDefaultAllow = true
+	}
+	for row := range tables.FirewallRules.By(v.r, "network", store.K(v.n.ID)) {
+		if row.State == cloud.RuleRevoke || row.State == cloud.RuleStaged {
+			continue
+		}
+		rule := &netspec.FirewallRule{
+			Id: row.ID.String(), Protocol: row.Protocol, Cidrs: row.CIDRs, StartPort: uint32(row.StartPort), EndPort: uint32(row.EndPort),
+		}
+		if row.Protocol == "icmp" {
+			rule.IcmpType, rule.IcmpCode = int32(row.ICMPType), int32(row.ICMPCode)
+		}
+		if row.Egress {
+			f.Egress = append(f.Egress, rule)
+			continue
+		}
+		if ip, ok := v.publicAddress(row.IPID); ok {
+			rule.PublicIp = ip
+			f.Ingress = append(f.Ingress, rule)
+		}
+	}
+	return f
+}
+
+func (v *rendering) forwards() []*netspec.PortForwardRule {
+	var list []*netspec.PortForwardRule
+	for row := range tables.PortForwardingRules.By(v.r, "network", store.K(v.n.ID)) {
+		ip, ok := v.publicAddress(row.IPID)
+		if !ok || row.State == cloud.RuleRevoke || row.State == cloud.RuleStaged {
+			continue
+		}
+		list = append(list, &netspec.PortForwardRule{
+			Id: row.ID.String(), Protocol: row.Protocol, PublicIp: ip,
+			PublicStartPort: uint32(row.PublicStart), PublicEndPort: uint32(row.PublicEnd),
+			GuestIp: row.GuestIP.String(), GuestStartPort: uint32(row.PrivateStart), GuestEndPort: uint32(row.PrivateEnd),
+		})
+	}
+	return list
+}
+
+func (v *rendering) publicAddress(id cloud.ID) (string, bool) {
+	for _, p := range v.public {
+		if p.ip.ID == id {
+			return p.ip.Address.String(), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,204 @@
+package network
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+var noAddr netip.Addr
+
+// homeRouter sees that the network has a router and that it has a host. A router keeps its MAC for life.
+func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error {
+	rt, ok := RouterOf(tx, n.ID)
+	if !ok {
+		number, err := next(tx, "router.number")
+		if err != nil {
+			return err
+		}
+		rt = &cloud.Router{
+			ID: tx.NewID(), Name: fmt.Sprintf("r-%d-VM", number), NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID,
+			ZoneID: n.ZoneID, Placement: "host", PublicMAC: newMAC(tx), Created: tx.Now(), Number: number,
+		}
+	}
+	if rt.HostID.IsZero() || gone(tx, rt.HostID) {
+		h, err := chooseHost(tx, n, prefer)
+		if err != nil {
+			return err
+		}
+		rt.HostID, rt.PodID = h.ID, h.PodID
+	}
+	rt.State, rt.Error = cloud.VMStarting, ""
+	return tables.Routers.Put(tx, rt)
+}
+
+// chooseHost picks the host of a network's router: the preferred one if it can, else the one with the fewest routers.
+// The refusal names every host with its reason.
+func chooseHost(r store.Reader, n *cloud.Network, prefer cloud.ID) (*cloud.Host, error) {
+	var fit []*cloud.Host
+	var reasons []string
+	for h := range tables.Hosts.By(r, "zone", store.K(n.ZoneID)) {
+		switch why := refuseRouter(h, feature(n)); {
+		case why != "":
+			reasons = append(reasons, "host "+h.Name+": "+why)
+		case h.ID == prefer:
+			return h, nil
+		default:
+			fit = append(fit, h)
+		}
+	}
+	if len(fit) > 0 {
+		return slices.MinFunc(fit, func(x, y *cloud.Host) int {
+			return cmp.Or(
+				cmp.Compare(tables.Routers.Count(r, "host", store.K(x.ID)), tables.Routers.Count(r, "host", store.K(y.ID))),
+				slices.Compare(x.ID[:], y.ID[:]))
+		}), nil
+	}
+	slices.Sort(reasons)
+	switch shown := 10; {
+	case len(reasons) == 0:
+		reasons = []string{"the zone has no hosts"}
+	case len(reasons) > shown:
+		reasons = append(reasons[:shown], fmt.Sprintf("and %d more hosts", len(reasons)-shown))
+	}
+	return nil, cloud.Errorf(cloud.NoCapacity, "No host can take the router of network %s: %s", n.Name, strings.Join(reasons, "; "))
+}
+
+func refuseRouter(h *cloud.Host, feature string) string {
+	switch {
+	case h.ResourceState != cloud.HostEnabled:
+		return "it is " + h.ResourceState.String()
+	case h.Status != cloud.HostUp:
+		return "it is " + h.Status.String()
+	case !slices.Contains(h.Features, feature):
+		return "its kernel lacks " + feature
+	}
+	return ""
+}
+
+// gone tells whether a host will not come back with what it ran: it is removed, or declared dead.
+func gone(r store.Reader, id cloud.ID) bool {
+	h, ok := tables.Hosts.Get(r, id)
+	return !ok || h.Status == cloud.HostDown || h.Status == cloud.HostRemoved
+}
+
+// Tend is the slow pass of this area: it collects idle networks, moves routers off dead hosts, homes routers that found
+// no host, and finishes what waited for a host that is gone. The leader calls it every few seconds; a call that finds
+// nothing to do writes nothing.
+func (a *Area) Tend(tx *store.Tx) error {
+	if err := a.collect(tx); err != nil {
+		return err
+	}
+	if err := a.rehome(tx); err != nil {
+		return err
+	}
+	for n := range tables.Networks.By(tx, "leaving", nil) {
+		rt, ok := RouterOf(tx, n.ID)
+		if ok && !rt.HostID.IsZero() && !gone(tx, rt.HostID) {
+			continue
+		}
+		if err := a.left(tx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Area) collect(tx *store.Tx) error {
+	wait := gcWait.Duration(tx)
+	for n := range tables.Networks.By(tx, "idle", nil) {
+		if tx.Now().Sub(n.IdleSince) < wait {
+			return nil // the index is in the order of time
+		}
+		if !carried(n) || n.Persistent || anyRuns(tx, n, cloud.ID{}) {
+			n.IdleSince = time.Time{}
+			if err := tables.Networks.Put(tx, n); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.shutdown(tx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rehome gives routers without a living host another one. What cannot be placed now is tried again in the next pass.
+func (a *Area) rehome(tx *store.Tx) error {
+	var move []*cloud.Router
+	for rt := range tables.Routers.By(tx, "homeless", nil) {
+		move = append(move, rt)
+	}
+	move = append(move, orphans(tx)...)
+	for _, rt := range move {
+		n, ok := tables.Networks.Get(tx, rt.NetworkID)
+		if !ok || !carried(n) {
+			continue
+		}
+		prefer := anyHost(tx, n)
+		h, err := chooseHost(tx, n, prefer)
+		if err != nil {
+			if err := a.noteRouter(tx, rt, err.Error(), true); err != nil {
+				return err
+			}
+			continue
+		}
+		rt.HostID, rt.PodID, rt.State, rt.Error = h.ID, h.PodID, cloud.VMStarting, ""
+		if err := tables.Routers.Put(tx, rt); err != nil {
+			return err
+		}
+		if err := transition(tx, n, cloud.NetworkImplementing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orphans lists the routers of dead and removed hosts, without walking over those of living ones.
+func orphans(r store.Reader) []*cloud.Router {
+	var list []*cloud.Router
+	known := 0
+	for h := range tables.Hosts.All(r) {
+		count := tables.Routers.Count(r, "host", store.K(h.ID))
+		known += count
+		if count > 0 && gone(r, h.ID) {
+			list = slices.AppendSeq(list, tables.Routers.By(r, "host", store.K(h.ID)))
+		}
+	}
+	if known == tables.Routers.Count(r, "host", nil) {
+		return list
+	}
+	for rt := range tables.Routers.By(r, "host", nil) {
+		if !tables.Hosts.Has(r, rt.HostID) {
+			list = append(list, rt)
+		}
+	}
+	return list
+}
+
+// noteRouter writes why a router does not run. With homeless it has no host any more.
+func (a *Area) noteRouter(tx *store.Tx, rt *cloud.Router, why string, homeless bool) error {
+	rt.Error = why
+	if homeless {
+		rt.HostID, rt.PodID, rt.State = cloud.ID{}, cloud.ID{}, cloud.VMStarting
+	}
+	return tables.Routers.Put(tx, rt)
+}
+
+// anyHost is the living host of some VM of the network: traffic of that VM then needs no tunnel.
+func anyHost(r store.Reader, n *cloud.Network) cloud.ID {
+	for nic := range tables.NICs.By(r, "network", store.K(n.ID)) {
+		if vm, ok := tables.VMs.Get(r, nic.VMID); ok && !vm.HostID.IsZero() && !gone(r, vm.HostID) {
+			return vm.HostID
+		}
+	}
+	return cloud.ID{}
+}
