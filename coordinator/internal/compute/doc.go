@@ -15,22 +15,14 @@
 package compute
 
 import (
-	"net/netip"
-
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/seal"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 )
 
 // NICRequest says how a VM joins a network.
-type NICRequest struct {
-	// IP is the address asked for; the invalid address lets the network choose.
-	IP netip.Addr
-	// MAC is the address asked for, 48 bits; 0 lets the network choose.
-	MAC      uint64
-	Default  bool
-	DeviceID uint32
-}
+type NICRequest = network.NICRequest
 
 // Networks is what compute needs of the network area.
 type Networks interface {

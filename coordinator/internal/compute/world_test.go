@@ -1,0 +1,295 @@
+package compute_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
+	"github.com/wispcloud/wisp/coordinator/internal/replica"
+	"github.com/wispcloud/wisp/coordinator/internal/replica/replicatest"
+	"github.com/wispcloud/wisp/coordinator/internal/seal"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+	"github.com/wispcloud/wisp/proto/hostspec"
+)
+
+// nets is the network area made small: every NIC gets the next address, and networks are always ready.
+type nets struct{}
+
+func (nets) AllocateNIC(tx *store.Tx, vm *cloud.VM, n *cloud.Network, q compute.NICRequest) (*cloud.NIC, error) {
+	nic := &cloud.NIC{
+		ID: tx.NewID(), VMID: vm.ID, NetworkID: n.ID, MAC: 0x020000000000 + uint64(tables.NICs.Len(tx)) + vm.Number<<8, Default: q.Default,
+		AccountID: vm.AccountID, DomainID: vm.DomainID, DeviceID: q.DeviceID,
+	}
+	return nic, tables.NICs.Put(tx, nic)
+}
+
+func (nets) FreeNICs(tx *store.Tx, vm *cloud.VM) error {
+	for _, nic := range slices.Collect(tables.NICs.By(tx, "vm", store.K(vm.ID))) {
+		if err := tables.NICs.Delete(tx, nic.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (nets) Prepare(*store.Tx, *cloud.VM) error { return nil }
+func (nets) Release(*store.Tx, *cloud.VM) error { return nil }
+func (nets) Ready(store.Reader, *cloud.VM) (bool, []cloud.ID, error) {
+	return true, nil, nil
+}
+func (nets) Features(store.Reader, *cloud.VM) []string { return nil }
+
+// counter counts without limits.
+type counter struct{}
+
+func (counter) Count(tx *store.Tx, account cloud.ID, t cloud.ResourceType, delta int64) error {
+	c, ok := tables.ResourceCounts.First(tx, "account", store.K(account, t))
+	if !ok {
+		c = &cloud.ResourceCount{ID: tx.NewID(), AccountID: account, Type: t}
+	}
+	c.Count += delta
+	return tables.ResourceCounts.Put(tx, c)
+}
+
+// world is a cloud of one zone with n hosts, and perfect agents that can be told to fail.
+type world struct {
+	r      *replica.Replica
+	area   *compute.Area
+	hosts  []*cloud.Host
+	agents map[cloud.ID]*agent
+	dep    compute.Deployment
+	jobs   map[cloud.ID]*cloud.Job // pending starts and stops by VM
+}
+
+// agent makes what is rendered true at once.
+type agent struct {
+	host  cloud.ID
+	fails bool                                           // refuse to start VMs
+	runs  map[string]*hostspec.VirtualMachineObservation // by VM
+	disks map[string]bool                                // files
+}
+
+func id(n byte) cloud.ID { return cloud.ID{14: 1, 15: n} }
+
+func newWorld(t testing.TB, hosts int) *world {
+	t.Helper()
+	keeper, err := seal.New(seal.Generate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{r: replicatest.Single(t, tables.Schema()...), agents: map[cloud.ID]*agent{}, jobs: map[cloud.ID]*cloud.Job{}}
+	w.area = &compute.Area{Net: nets{}, Seal: keeper, Counts: counter{}, Event: func(tx *store.Tx, e *cloud.Event) error {
+		e.ID, e.Created = tx.NewID(), tx.Now()
+		return tables.Events.Put(tx, e)
+	}}
+	zone := &cloud.Zone{ID: id(1), Name: "zone", AllocationState: cloud.AllocationEnabled}
+	pod := &cloud.Pod{ID: id(2), ZoneID: zone.ID, Name: "pod", AllocationState: cloud.AllocationEnabled}
+	cluster := &cloud.Cluster{ID: id(3), ZoneID: zone.ID, PodID: pod.ID, Name: "cluster", AllocationState: cloud.AllocationEnabled}
+	account := &cloud.Account{ID: id(4), Name: "a", DomainID: id(5), Number: 2}
+	template := &cloud.Template{ID: id(6), Name: "t", State: cloud.TemplateReady, SizeBytes: 1 << 30, SHA256: "abc", PasswordEnabled: true}
+	offering := &cloud.ServiceOffering{ID: id(7), Name: "o", CPUs: 1, CPUMHz: 500, MemoryMiB: 1024, StorageType: "local"}
+	network := &cloud.Network{ID: id(8), Name: "n", ZoneID: zone.ID, AccountID: account.ID}
+	w.update(t, func(tx *store.Tx) error {
+		put(t, tables.Zones.Put(tx, zone), tables.Pods.Put(tx, pod), tables.Clusters.Put(tx, cluster), tables.Accounts.Put(tx, account),
+			tables.Templates.Put(tx, template), tables.ServiceOfferings.Put(tx, offering), tables.Networks.Put(tx, network))
+		for i := range hosts {
+			h := &cloud.Host{
+				ID: id(byte(20 + i)), Name: fmt.Sprintf("h%d", i+1), Number: uint64(i + 1), ZoneID: zone.ID, PodID: pod.ID, ClusterID: cluster.ID,
+				Status: cloud.HostUp, ResourceState: cloud.HostEnabled, CPUs: 4, CPUMHz: 2000, MemoryMiB: 4096,
+			}
+			pool := &cloud.StoragePool{
+				ID: id(byte(40 + i)), Name: h.Name, ZoneID: zone.ID, ClusterID: cluster.ID, HostID: h.ID, State: cloud.PoolUp,
+				CapacityBytes: 10 << 30, Path: "/var/lib/wisp/pool",
+			}
+			put(t, tables.Hosts.Put(tx, h), tables.StoragePools.Put(tx, pool))
+			w.hosts = append(w.hosts, h)
+			w.agents[h.ID] = &agent{host: h.ID, runs: map[string]*hostspec.VirtualMachineObservation{}, disks: map[string]bool{}}
+		}
+		return nil
+	})
+	w.dep = compute.Deployment{
+		Account: account, Zone: zone, Template: template, Offering: offering, Start: true,
+		Networks: []compute.NetworkRequest{{Network: network, NICRequest: compute.NICRequest{Default: true}}},
+	}
+	return w
+}
+
+func put(t testing.TB, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) update(t testing.TB, f func(tx *store.Tx) error) {
+	t.Helper()
+	if err := w.r.Update(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// step runs a job's step in its own transaction, twice, as a crash between commit and answer would.
+func (w *world) step(t testing.TB, vm cloud.ID, f func(*store.Tx, *job.State) (job.Outcome, error), args string) job.Outcome {
+	t.Helper()
+	var out job.Outcome
+	for range 2 {
+		w.update(t, func(tx *store.Tx) error {
+			var err error
+			out, err = f(tx, &job.State{Job: &cloud.Job{InstanceID: vm, Args: args}})
+			return err
+		})
+	}
+	return out
+}
+
+// render gives the host's spec and checks that rendering twice gives the same.
+func (w *world) render(t testing.TB, host *cloud.Host) *hostspec.HostSpec {
+	t.Helper()
+	s := &hostspec.HostSpec{HostId: host.ID.String()}
+	if err := w.area.Render(w.r.DB().Current(), host, s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// settle lets every agent make its spec true and report, until nothing changes any more.
+func (w *world) settle(t testing.TB) {
+	t.Helper()
+	for range 4 {
+		for _, h := range w.hosts {
+			o := w.agents[h.ID].make(w.render(t, h))
+			w.update(t, func(tx *store.Tx) error { return w.area.Fold(tx, h.ID, o) })
+		}
+	}
+}
+
+func (a *agent) make(s *hostspec.HostSpec) *hostspec.HostObservation {
+	o := &hostspec.HostObservation{}
+	for _, v := range s.Volumes {
+		if v.Removed {
+			delete(a.disks, v.Id)
+			o.Volumes = append(o.Volumes, &hostspec.ObjectObservation{Id: v.Id, Gone: true})
+			continue
+		}
+		if a.fails {
+			continue
+		}
+		a.disks[v.Id] = true
+		o.Volumes = append(o.Volumes, &hostspec.ObjectObservation{Id: v.Id, Ready: true, Bytes: 1})
+	}
+	listed := map[string]bool{}
+	for _, vm := range s.Vms {
+		listed[vm.Id] = true
+		run, running := a.runs[vm.Id]
+		obs := &hostspec.VirtualMachineObservation{Id: vm.Id, StartEpoch: vm.StartEpoch, BootEpoch: vm.BootEpoch}
+		switch {
+		case vm.Power == hostspec.PowerState_POWER_STATE_STOPPED:
+			delete(a.runs, vm.Id)
+			obs.State, obs.StopCause = hostspec.VmState_VM_STATE_STOPPED, hostspec.StopCause_STOP_CAUSE_WANTED
+		case running && run.State == hostspec.VmState_VM_STATE_STOPPED && run.StartEpoch == vm.StartEpoch:
+			obs = run
+		case a.fails:
+			obs.State, obs.Error = hostspec.VmState_VM_STATE_FAILED, "no such machine type"
+		default:
+			obs.State = hostspec.VmState_VM_STATE_RUNNING
+			a.runs[vm.Id] = obs
+		}
+		o.Vms = append(o.Vms, obs)
+	}
+	for vm := range a.runs {
+		if !listed[vm] {
+			delete(a.runs, vm)
+		}
+	}
+	return o
+}
+
+func (w *world) deploy(t testing.TB) (cloud.ID, error) {
+	var vm cloud.ID
+	err := w.r.Update(context.Background(), func(tx *store.Tx) error {
+		v, err := w.area.Deploy(tx, &w.dep)
+		if err == nil {
+			vm = v.ID
+		}
+		return err
+	})
+	return vm, err
+}
+
+func (w *world) vm(t testing.TB, id cloud.ID) *cloud.VM {
+	t.Helper()
+	vm, ok := tables.VMs.Get(w.r.DB().Current(), id)
+	if !ok {
+		return nil
+	}
+	return vm
+}
+
+// check recounts every counter and looks for a VM that runs twice.
+func (w *world) check(t testing.TB) {
+	t.Helper()
+	r := w.r.DB().Current()
+	for _, h := range w.hosts {
+		want := cloud.HostCapacity{ID: h.ID}
+		for vm := range tables.VMs.By(r, "host", store.K(h.ID)) {
+			want.CPUMHz += uint64(vm.CPUs) * uint64(vm.CPUMHz)
+			want.MemoryMiB += uint64(vm.MemoryMiB)
+			want.VMs++
+		}
+		got := cloud.HostCapacity{ID: h.ID}
+		if c, ok := tables.HostCapacities.Get(r, h.ID); ok {
+			got = *c
+		}
+		got.Unknown = nil
+		if got.CPUMHz != want.CPUMHz || got.MemoryMiB != want.MemoryMiB || got.VMs != want.VMs {
+			t.Fatalf("host %s counts %+v, its VMs sum up to %+v", h.Name, got, want)
+		}
+	}
+	for p := range tables.StoragePools.All(r) {
+		var sum uint64
+		for v := range tables.Volumes.By(r, "pool", store.K(p.ID)) {
+			sum += v.SizeBytes
+		}
+		if sum != p.AllocatedBytes {
+			t.Fatalf("pool %s counts %d bytes, its volumes sum up to %d", p.Name, p.AllocatedBytes, sum)
+		}
+	}
+	var vms, volumes int64
+	for vm := range tables.VMs.All(r) {
+		if vm.State != cloud.VMDestroyed && vm.State != cloud.VMExpunging {
+			vms++
+			volumes += int64(len(compute.VolumesOf(r, vm.ID)))
+		}
+	}
+	for _, c := range []struct {
+		t    cloud.ResourceType
+		want int64
+	}{{cloud.ResourceVM, vms}, {cloud.ResourceVolume, volumes}, {cloud.ResourcePrimaryStorage, volumes}} {
+		got := int64(0)
+		if row, ok := tables.ResourceCounts.First(r, "account", store.K(w.dep.Account.ID, c.t)); ok {
+			got = row.Count
+		}
+		if got != c.want {
+			t.Fatalf("resource %d is counted %d times, there are %d", c.t, got, c.want)
+		}
+	}
+	where := map[string]cloud.ID{}
+	for host, a := range w.agents {
+		for vm, o := range a.runs {
+			if o.State != hostspec.VmState_VM_STATE_RUNNING {
+				continue
+			}
+			if other, twice := where[vm]; twice {
+				t.Fatalf("VM %s runs on %s and on %s", vm, host, other)
+			}
+			where[vm] = host
+		}
+	}
+}
