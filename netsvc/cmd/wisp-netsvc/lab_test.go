@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wispcloud/wisp/netsvc/netsvctest"
+	"github.com/wispcloud/wisp/proto/netspec"
+	"github.com/wispcloud/wisp/proto/netspec/specio"
+)
+
+// The lab: a bridge in a namespace of its own carries three guests and the two legs of the router's namespace, whose
+// third leg leads to a namespace that plays the rest of the world.
+//
+//	g1 10.1.1.11, g2 10.1.1.12, evil 10.1.1.13 --- br0 --- svc0 10.1.1.2, gw0 10.1.1.1 [router] pub0 --- world
+const (
+	svcMAC  = "02:00:00:00:00:02"
+	gwMAC   = "02:00:00:00:00:01"
+	pubMAC  = "02:00:00:00:00:03"
+	g1MAC   = "02:00:00:00:01:01"
+	g2MAC   = "02:00:00:00:01:02"
+	evilMAC = "02:00:00:00:01:03"
+
+	svcIP   = "10.1.1.2"
+	gwIP    = "10.1.1.1"
+	g1IP    = "10.1.1.11"
+	g2IP    = "10.1.1.12"
+	evilIP  = "10.1.1.13"
+	worldIP = "203.0.113.1"
+	pubIP   = "203.0.113.10"
+	pubIP2  = "203.0.113.11"
+	magicIP = "169.254.169.254"
+
+	guestCIDR = "10.1.1.0/24"
+	domain    = "cs1cloud.internal"
+)
+
+// binary is built once for all tests of the package.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "wisp-netsvc-test")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "wisp-netsvc")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+type lab struct {
+	t                    *testing.T
+	router, world        *netsvctest.Node
+	g1, g2, evil, bridge *netsvctest.Node
+	process              *netsvctest.Process
+	socket, metrics      string
+	generation           uint64
+	peer                 *peer
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	netsvctest.RequireRoot(t)
+	dir := t.TempDir()
+	l := &lab{t: t, socket: filepath.Join(dir, "spec.sock"), metrics: filepath.Join(dir, "metrics.sock")}
+	for _, n := range []**netsvctest.Node{&l.router, &l.world, &l.g1, &l.g2, &l.evil, &l.bridge} {
+		*n = netsvctest.NewNode(t)
+	}
+	l.bridge.Must("ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0")
+	l.bridge.Must("ip", "link", "set", "br0", "up")
+	for _, port := range []struct {
+		node      *netsvctest.Node
+		name, mac string
+		own       string
+	}{
+		{l.router, "ps", svcMAC, "wsvc1"}, {l.router, "pg", gwMAC, "wgw1"},
+		{l.g1, "p1", g1MAC, "eth0"}, {l.g2, "p2", g2MAC, "eth0"}, {l.evil, "p3", evilMAC, "eth0"},
+	} {
+		netsvctest.Wire(l.bridge, port.name, "", port.node, port.own, port.mac)
+		l.bridge.Must("ip", "link", "set", port.name, "master", "br0", "up")
+	}
+	l.bridge.Must("bridge", "link", "set", "dev", "ps", "isolated", "on")
+	netsvctest.Wire(l.world, "eth0", "", l.router, "wpub1", pubMAC)
+	l.world.Must("ip", "address", "add", worldIP+"/24", "dev", "eth0")
+	l.world.Must("ip", "address", "add", "198.51.100.7/32", "dev", "lo")
+	l.world.Must("ip", "link", "set", "eth0", "up")
+	l.start()
+	return l
+}
+
+// start runs wisp-netsvc in the router's namespace and connects to it.
+func (l *lab) start() {
+	l.t.Helper()
+	path, err := binary()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.process = l.router.Start(path, "--spec-source", "unix:"+l.socket, "--metrics", "unix:"+l.metrics,
+		"--log-level", "debug")
+	l.t.Cleanup(func() {
+		if l.t.Failed() {
+			l.t.Logf("wisp-netsvc printed:\n%s", l.process.Output())
+		}
+	})
+	l.connect()
+}
+
+func (l *lab) connect() {
+	l.t.Helper()
+	var conn net.Conn
+	netsvctest.Wait(l.t, "the spec socket", 10*time.Second, func() (bool, string) {
+		var err error
+		conn, err = net.Dial("unix", l.socket)
+		return err == nil, fmt.Sprint(err)
+	})
+	l.peer = newPeer(conn)
+	l.t.Cleanup(l.peer.close)
+}
+
+// guest addresses without DHCP, for tests of other services.
+func (l *lab) addressGuests() {
+	for n, ip := range map[*netsvctest.Node]string{l.g1: g1IP, l.g2: g2IP, l.evil: evilIP} {
+		n.Must("ip", "address", "replace", ip+"/24", "dev", "eth0")
+		n.Must("ip", "link", "set", "eth0", "up")
+		n.Must("ip", "route", "replace", "default", "via", gwIP)
+		n.Must("ip", "route", "replace", magicIP, "via", svcIP)
+	}
+}
+
+// apply sends a spec under the next generation and waits until it is applied whole.
+func (l *lab) apply(spec *netspec.NetSpec) *netspec.Observation {
+	l.t.Helper()
+	l.generation++
+	spec.Generation = l.generation
+	l.send(&netspec.ToService{Message: &netspec.ToService_Apply{Apply: spec}})
+	return l.waitFor(fmt.Sprintf("generation %d", l.generation), func(o *netspec.Observation) bool {
+		return o.GetAppliedGeneration() == l.generation
+	})
+}
+
+func (l *lab) send(m *netspec.ToService) {
+	l.t.Helper()
+	if err := l.peer.w.Write(m); err != nil {
+		l.t.Fatalf("send: %v", err)
+	}
+}
+
+func (l *lab) waitFor(what string, condition func(*netspec.Observation) bool) *netspec.Observation {
+	l.t.Helper()
+	var last *netspec.Observation
+	netsvctest.Wait(l.t, what, 15*time.Second, func() (bool, string) {
+		last = l.peer.observation()
+		return last != nil && condition(last), last.String()
+	})
+	return last
+}
+
+// spec is everything the router's namespace of the lab can want.
+func spec() *netspec.NetSpec {
+	return &netspec.NetSpec{
+		NetworkId: "7d2c2f0e-6b7c-4b0c-9d1e-000000000001",
+		Links: []*netspec.Link{
+			{Name: "svc0", Mac: svcMAC, Mtu: 1450, Addresses: []string{svcIP + "/24"}, StrictArp: true},
+			{Name: "gw0", Mac: gwMAC, Mtu: 1450, Addresses: []string{gwIP + "/24"}, StrictArp: true, Announce: true},
+			{Name: "pub0", Mac: pubMAC, Mtu: 1500, Addresses: []string{pubIP + "/24", pubIP2 + "/24"}, Announce: true},
+		},
+		Routes:     []*netspec.Route{{Destination: "0.0.0.0/0", Gateway: worldIP, Link: "pub0"}},
+		Forwarding: true,
+		Dhcp4: &netspec.Dhcp4{
+			Links: []string{"svc0"}, ServerId: svcIP, Subnet: guestCIDR, Gateway: gwIP,
+			DnsServers: []string{svcIP, gwIP}, Domain: domain, LeaseSeconds: 3600, Mtu: 1450,
+			ClasslessRoutes: []*netspec.Route{{Destination: magicIP + "/32", Gateway: svcIP}},
+			Guests: []*netspec.Guest{
+				{Mac: g1MAC, Ip: g1IP, Hostname: "web1", VmId: "vm-1", DefaultNic: true},
+				{Mac: g2MAC, Ip: g2IP, Hostname: "web2", VmId: "vm-2", DefaultNic: true},
+			},
+		},
+	}
+}
+
+// peer is the host's end of the spec source.
+type peer struct {
+	conn net.Conn
+	w    *specio.Writer
+	done chan struct{}
+
+	mu       sync.Mutex
+	last     *netspec.Observation
+	refusals []*netspec.Refusal
+	err      error
+}
+
+func newPeer(conn net.Conn) *peer {
+	p := &peer{conn: conn, w: specio.NewWriter(conn), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		r := specio.NewReader(conn)
+		for {
+			var m netspec.FromService
+			err := r.Read(&m)
+			p.mu.Lock()
+			switch {
+			case err != nil:
+				p.err = err
+				p.mu.Unlock()
+				return
+			case m.GetObservation() != nil:
+				p.last = m.GetObservation()
+			case m.GetRefusal() != nil:
+				p.refusals = append(p.refusals, m.GetRefusal())
+			}
+			p.mu.Unlock()
+		}
+	}()
+	return p
+}
+
+func (p *peer) close() {
+	p.conn.Close()
+	<-p.done
+}
+
+func (p *peer) observation() *netspec.Observation {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+func (p *peer) state() (refusals []*netspec.Refusal, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]*netspec.Refusal(nil), p.refusals...), p.err
+}
+
+// get asks the metrics socket.
+func (l *lab) get(path string) string {
+	l.t.Helper()
+	out, err := exec.Command("curl", "-sS", "--unix-socket", l.metrics, "http://localhost"+path).CombinedOutput()
+	if err != nil {
+		l.t.Fatalf("curl %s: %v\n%s", path, err, out)
+	}
+	return string(out)
+}
+
+// script writes an executable shell script.
+func script(t *testing.T, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "script.sh")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+strings.Join(lines, "\n")+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// within runs f in a goroutine and fails the test if it does not end in time.
+func within(t *testing.T, limit time.Duration, what string, f func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := f(ctx); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+var _ = syscall.SIGKILL
