@@ -40,7 +40,7 @@ func (a *Applier) Apply(ctx context.Context, f *File) (changed, unchanged int, e
 	}
 	for _, z := range f.Zones {
 		if err := a.zone(ctx, z); err != nil {
-			return a.changed, a.unchanged, fmt.Errorf("zone %s: %w", z.Params["name"], err)
+			return a.changed, a.unchanged, err
 		}
 	}
 	for _, step := range []struct {

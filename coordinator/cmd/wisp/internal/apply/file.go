@@ -57,8 +57,24 @@ type Pod struct {
 // Cluster with its hosts and shared storage.
 type Cluster struct {
 	Params       Params   `yaml:",inline"`
-	Hosts        []Params `yaml:"hosts"`
+	Hosts        Hosts    `yaml:"hosts"`
 	StoragePools []Params `yaml:"storagepools"`
+}
+
+// Hosts are the hosts of a cluster: a list of parameters, or only their names in one text, separated by commas.
+type Hosts []Params
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (h *Hosts) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode {
+		return n.Decode((*[]Params)(h))
+	}
+	for _, name := range strings.Split(n.Value, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			*h = append(*h, Params{"name": name})
+		}
+	}
+	return nil
 }
 
 // NetworkOffering with its services: service name to provider.

@@ -19,10 +19,19 @@ func (a *Applier) zone(ctx context.Context, z Zone) error {
 	if err != nil {
 		return err
 	}
-	in := map[string]string{"zoneid": row.Text("id")}
+	if err := a.zoneContent(ctx, z, map[string]string{"zoneid": row.Text("id")}); err != nil {
+		return fmt.Errorf("zone %s: %w", params["name"], err)
+	}
+	if state == "" {
+		state = "Enabled"
+	}
+	return a.state(ctx, "zone "+params["name"], row, "allocationstate", state, "updateZone")
+}
+
+func (a *Applier) zoneContent(ctx context.Context, z Zone, in map[string]string) error {
 	for _, n := range z.PhysicalNetworks {
 		if err := a.physicalNetwork(ctx, n, in); err != nil {
-			return fmt.Errorf("physical network %s: %w", n.Params["name"], err)
+			return err
 		}
 	}
 	for _, r := range z.PublicIPRanges {
@@ -34,7 +43,7 @@ func (a *Applier) zone(ctx context.Context, z Zone) error {
 	}
 	for _, p := range z.Pods {
 		if err := a.pod(ctx, p, in); err != nil {
-			return fmt.Errorf("pod %s: %w", p.Params["name"], err)
+			return err
 		}
 	}
 	for _, s := range z.SecondaryStorage {
@@ -47,10 +56,7 @@ func (a *Applier) zone(ctx context.Context, z Zone) error {
 			return err
 		}
 	}
-	if state == "" {
-		state = "Enabled"
-	}
-	return a.state(ctx, "zone "+params["name"], row, "allocationstate", state, "updateZone")
+	return nil
 }
 
 // state brings an object's state field to want.
@@ -74,7 +80,7 @@ func (a *Applier) physicalNetwork(ctx context.Context, n PhysicalNetwork, in map
 	under := map[string]string{"physicalnetworkid": id}
 	for _, t := range n.TrafficTypes {
 		if _, err := a.ensure(ctx, trafficType, t, under); err != nil {
-			return err
+			return fmt.Errorf("physical network %s: %w", n.Params["name"], err)
 		}
 	}
 	if err := a.state(ctx, "physical network "+n.Params["name"], client.Object{"id": id, "state": row["state"]}, "state", "Enabled",
@@ -83,7 +89,7 @@ func (a *Applier) physicalNetwork(ctx context.Context, n PhysicalNetwork, in map
 	}
 	for _, p := range n.Providers {
 		if err := a.provider(ctx, p, under); err != nil {
-			return fmt.Errorf("provider %s: %w", p, err)
+			return fmt.Errorf("physical network %s: provider %s: %w", n.Params["name"], p, err)
 		}
 	}
 	return nil
@@ -126,7 +132,7 @@ func (a *Applier) pod(ctx context.Context, p Pod, in map[string]string) error {
 	in = map[string]string{"zoneid": in["zoneid"], "podid": row.Text("id")}
 	for _, c := range p.Clusters {
 		if err := a.cluster(ctx, c, in); err != nil {
-			return fmt.Errorf("cluster %s: %w", c.Params["clustername"], err)
+			return fmt.Errorf("pod %s: %w", p.Params["name"], err)
 		}
 	}
 	return nil
@@ -147,7 +153,7 @@ func (a *Applier) cluster(ctx context.Context, c Cluster, in map[string]string) 
 	in = map[string]string{"zoneid": in["zoneid"], "podid": in["podid"], "clusterid": row.Text("id")}
 	for _, h := range c.Hosts {
 		if err := a.host(ctx, h, in); err != nil {
-			return fmt.Errorf("host %s: %w", h["name"], err)
+			return fmt.Errorf("cluster %s: host %s: %w", params["clustername"], h["name"], err)
 		}
 	}
 	for _, s := range c.StoragePools {
