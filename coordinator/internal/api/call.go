@@ -37,6 +37,8 @@ type Call struct {
 	Log       *slog.Logger
 	// Scope is what a list shows; set before Lister.Rows.
 	Scope Scope
+	// Prepared is what Handler.Prepare has made.
+	Prepared any
 
 	ctx      context.Context
 	registry *Registry

@@ -33,6 +33,8 @@ type Handler struct {
 	read  func(c *Call, p any) (any, error)
 	write func(c *Call, tx *store.Tx, p any) (any, error)
 	start func(c *Call, tx *store.Tx, p any) (*Start, error)
+	// prepare runs once before the transaction; what it gives is Call.Prepared in every run of the closure.
+	prepare func() (any, error)
 	raw   func(c *Call, x *Exchange, p any) (any, error)
 }
 
@@ -93,6 +95,13 @@ func Delete[P any](f func(c *Call, tx *store.Tx, p *P) error) Handler {
 	return Change(func(c *Call, tx *store.Tx, p *P) (Success, error) {
 		return Success{Success: "true"}, f(c, tx, p)
 	})
+}
+
+// Prepare has f run before the transaction of a Change: work that is slow (making a key) and must not hold up the writes
+// of others. It runs after authentication; what it gives is Call.Prepared.
+func (h Handler) Prepare(f func() (any, error)) Handler {
+	h.prepare = f
+	return h
 }
 
 // Start is what an asynchronous call hands to its job.

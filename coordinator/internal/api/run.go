@@ -43,9 +43,15 @@ func (s *Server) run(q *request, who *caller, at store.Reader) error {
 		s.answer(q, answer)
 		return nil
 	}
-	var answer any
-	err := s.update(q, func(tx *store.Tx) (err error) {
-		answer, err = s.change(q, who, tx)
+	var answer, prepared any
+	var err error
+	if h.prepare != nil {
+		if prepared, err = h.prepare(); err != nil {
+			return err
+		}
+	}
+	err = s.update(q, func(tx *store.Tx) (err error) {
+		answer, err = s.change(q, who, tx, prepared)
 		return err
 	})
 	if err != nil {
@@ -96,12 +102,13 @@ func (c *Call) parameters(q *request) (any, error) {
 
 // change is one run of a writing command's transaction. Everything is read anew from it: the caller may have been
 // disabled, and what a parameter refers to removed, since the request was looked at.
-func (s *Server) change(q *request, who *caller, tx *store.Tx) (any, error) {
+func (s *Server) change(q *request, who *caller, tx *store.Tx, prepared any) (any, error) {
 	who, err := load(tx, who.user.ID)
 	if err != nil {
 		return nil, err
 	}
 	c := s.call(q, who, tx, tx.Now())
+	c.Prepared = prepared
 	p, err := c.parameters(q)
 	if err != nil {
 		return nil, err

@@ -102,9 +102,9 @@ func create() api.Command {
 		Name: "createSSHKeyPair", Doc: "Makes a key pair, keeps its public key, and tells the private key once.", Roles: api.Everyone,
 		Event: "REGISTER.SSH.KEYPAIR", Entity: "SSHKeyPair", Object: "keypair",
 		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
-			private, err := rsa.GenerateKey(rand.Reader, keyBits)
-			if err != nil {
-				return Answer{}, err
+			private, ok := c.Prepared.(*rsa.PrivateKey)
+			if !ok {
+				return Answer{}, cloud.Errorf(cloud.Internal, "createSSHKeyPair: no key was prepared")
 			}
 			public, err := ssh.NewPublicKey(&private.PublicKey)
 			if err != nil {
@@ -116,7 +116,7 @@ func create() api.Command {
 			}
 			a.PrivateKey = string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)}))
 			return a, nil
-		}),
+		}).Prepare(func() (any, error) { return rsa.GenerateKey(rand.Reader, keyBits) }),
 	}
 }
 
