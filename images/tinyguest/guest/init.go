@@ -55,7 +55,7 @@ func runInit() {
 	go g.watchHotplug()
 	g.net.refresh()
 	g.step("set host name", restoreHostname)
-	g.step("bring up loopback", loopbackUp)
+	g.step("bring up loopback", func() error { return linkUp("lo") })
 	g.step("count boots", g.facts.countBoot)
 	go g.prov.run()
 	go servePage(g)

@@ -35,6 +35,9 @@ func (n *network) refresh() {
 		name := filepath.Base(filepath.Dir(l))
 		present[name] = true
 		if n.have[name] == nil {
+			if err := linkUp(name); err != nil {
+				n.g.say.Printf("wisp-guest bring up %s: %v", name, err)
+			}
 			s := &service{name: "udhcpc-" + name, stop: make(chan struct{}), argv: dhcpClient(name)}
 			n.have[name] = s
 			go n.g.procs.keep(s, n.g.say)
@@ -44,7 +47,7 @@ func (n *network) refresh() {
 		if !present[name] {
 			close(s.stop)
 			delete(n.have, name)
-			for _, kind := range []string{"lease.", "resolv.", "routes."} {
+			for _, kind := range []string{"lease.", "address.", "resolv.", "routes."} {
 				_ = os.Remove(filepath.Join(runDir, kind+name))
 			}
 			n.g.prov.wake()
@@ -149,8 +152,9 @@ func validHostname(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == ""
 }
 
-// loopbackUp sets IFF_UP on lo; the kernel adds its addresses.
-func loopbackUp() error {
+// linkUp sets IFF_UP. The kernel then solicits router advertisements by itself,
+// and gives lo its addresses.
+func linkUp(name string) error {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -161,7 +165,7 @@ func loopbackUp() error {
 		flags uint16
 		_     [22]byte
 	}
-	copy(req.name[:], "lo")
+	copy(req.name[:], name)
 	req.flags = syscall.IFF_UP | syscall.IFF_RUNNING
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&req))); errno != 0 {
 		return errno
