@@ -1,0 +1,325 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/wispcloud/wisp/proto/hostspec"
+)
+
+// Fabric is the layer-2 side of all guest networks of the host whose network namespace this process is in.
+type Fabric struct {
+	config Config
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	made    map[string]bool
+	repairs map[string]uint64
+}
+
+// Config of a Fabric.
+type Config struct {
+	// Underlay the operator chose; empty fields are found out.
+	UnderlayDevice  string
+	UnderlayAddress netip.Addr
+	// Holder returns the process that lives in a network's namespace, 0 for none.
+	Holder func(networkID string) int
+	Log    *slog.Logger
+}
+
+// New makes a Fabric.
+func New(c Config) *Fabric {
+	if c.Holder == nil {
+		c.Holder = func(string) int { return 0 }
+	}
+	return &Fabric{config: c, log: c.Log, made: map[string]bool{}, repairs: map[string]uint64{}}
+}
+
+// Want is all that Apply needs to know.
+type Want struct {
+	Networks []*hostspec.Network
+	// Taps by name, with the id of the network each belongs to. Those that exist are kept plugged.
+	Taps map[string]string
+	// Keep are the ids of networks that are not in Networks but must be left as they are.
+	Keep map[string]bool
+}
+
+// Result of one network.
+type Result struct {
+	Err error
+	// Plugged: the bridge is there and guests can be plugged in, whatever else is broken.
+	Plugged bool
+	// MTU of the bridge.
+	MTU uint32
+	// Absent are the taps of this network's NICs that do not exist.
+	Absent map[string]bool
+	// Repairs since the agent started: links, ports or the namespace of a finished network that had to be mended.
+	Repairs uint64
+}
+
+// Apply makes the networks as wanted and removes ours that are not. The error is for what concerns no single network.
+func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if changed, err := bypassNetfilter(); err != nil {
+		return nil, err
+	} else if changed {
+		f.log.Warn("switched bridge-nf-call off: frames between guests do not pass this host's packet filter")
+	}
+	shot, err := look()
+	if err != nil {
+		return nil, err
+	}
+	results := make(map[string]Result, len(want.Networks))
+	kept := map[string]bool{}
+	for _, n := range want.Networks {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		changed, err := f.applyNetwork(shot, n, want.Taps, kept)
+		id := n.GetId()
+		if changed && f.made[id] {
+			f.repairs[id]++
+			f.log.Warn("repaired network", "network", id, "repairs", f.repairs[id])
+		}
+		if err == nil {
+			f.made[id] = true
+		} else {
+			err = fmt.Errorf("make network %s: %w", id, err)
+		}
+		r := Result{Err: err, Repairs: f.repairs[id], Absent: map[string]bool{}}
+		if bridge := shot.byName[bridgeName(n.GetNumber())]; bridge != nil && shot.ours(bridge) {
+			r.Plugged, r.MTU = true, uint32(bridge.Attrs().MTU)
+		}
+		for tap, network := range want.Taps {
+			if network == id && shot.byName[tap] == nil {
+				r.Absent[tap] = true
+			}
+		}
+		results[id] = r
+	}
+	return results, f.sweep(want, kept)
+}
+
+// applyNetwork makes one network; the names of its links go to kept, even when it fails half-way.
+func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, taps map[string]string, kept map[string]bool) (bool, error) {
+	underlay, err := f.underlay(shot, n.GetDevice())
+	if err != nil {
+		return false, err
+	}
+	device := shot.byName[n.GetDevice()]
+	links, err := Layout(n, underlay, device != nil && device.Type() == string(Bridge))
+	if err != nil {
+		return false, err
+	}
+	for _, l := range links {
+		kept[l.Name] = true
+		if l.Sort == Veth && l.PeerNamespace == "" {
+			kept[l.Peer] = true
+		}
+	}
+	changed := false
+	ids := namespaceIDs{}
+	var namespace *os.File
+	if n.GetServices() != nil {
+		made, err := ensureNamespace(NamespaceName(n.GetId()), f.config.Holder(n.GetId()))
+		changed = changed || made
+		if err != nil {
+			return changed, err
+		}
+		namespace, err = os.Open(NamespacePath(n.GetId()))
+		if err != nil {
+			return changed, fmt.Errorf("open namespace: %w", err)
+		}
+		defer func() { _ = namespace.Close() }()
+		if id, err := netlink.GetNetNsIdByFd(int(namespace.Fd())); err == nil {
+			ids[NamespaceName(n.GetId())] = id
+		}
+	}
+	var broken error
+	for _, l := range links {
+		c, err := f.applyLink(shot, l, ids, namespace)
+		changed = changed || c
+		if err != nil {
+			// The other links are still made: a missing public bridge must not take DHCP away.
+			broken = errors.Join(broken, fmt.Errorf("link %s: %w", l.Name, err))
+		}
+	}
+	c, err := f.plugTaps(shot, n, taps, links[0].MTU)
+	return changed || c, errors.Join(broken, err)
+}
+
+func (f *Fabric) applyLink(shot *snapshot, want Link, ids namespaceIDs, namespace *os.File) (changed bool, err error) {
+	have := shot.byName[want.Name]
+	if have != nil && !shot.ours(have) {
+		return false, errors.New("a link of that name exists and was not made by this agent")
+	}
+	if have != nil {
+		if why := shot.stale(want, have, ids); why != "" {
+			f.log.Info("making link anew", "link", want.Name, "because", why)
+			if err := remove(have); err != nil {
+				return false, fmt.Errorf("remove: %w", err)
+			}
+			have = nil
+		}
+	}
+	if have == nil {
+		if have, err = f.make(shot, want, namespace); err != nil {
+			return false, err
+		}
+		changed = true
+	}
+	c, err := shot.shape(want, have)
+	changed = changed || c
+	if err != nil {
+		return changed, err
+	}
+	if want.Sort == VXLAN {
+		c, err := flood(have, want.Peers)
+		return changed || c, err
+	}
+	if want.PeerMaster != "" {
+		peer := shot.byName[want.Peer]
+		if peer == nil {
+			return changed, fmt.Errorf("peer %s is gone", want.Peer)
+		}
+		c, err := shot.shape(Link{Master: want.PeerMaster}, peer)
+		return changed || c, err
+	}
+	return changed, nil
+}
+
+// make adds a link and puts it into the snapshot.
+func (f *Fabric) make(shot *snapshot, want Link, namespace *os.File) (netlink.Link, error) {
+	fd := -1
+	if namespace != nil {
+		fd = int(namespace.Fd())
+	}
+	if err := shot.add(want, fd); err != nil {
+		return nil, fmt.Errorf("add: %w", err)
+	}
+	names := []string{want.Name}
+	if want.Sort == Veth && want.PeerNamespace == "" {
+		names = append(names, want.Peer)
+	}
+	for _, name := range names {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("find %s: %w", name, err)
+		}
+		shot.byName[name], shot.byIndex[l.Attrs().Index] = l, l
+		if name != want.Name {
+			if err := netlink.LinkSetGroup(l, Group); err != nil {
+				return nil, fmt.Errorf("mark %s: %w", name, err)
+			}
+			l.Attrs().Group = Group
+		}
+		if err := quiet(name); err != nil {
+			return nil, err
+		}
+	}
+	f.log.Info("made link", "link", want.Name, "sort", want.Sort, "for", want.Alias)
+	return shot.byName[want.Name], nil
+}
+
+// plugTaps keeps the taps of running guests in their bridge, for instance one that was made anew.
+func (f *Fabric) plugTaps(shot *snapshot, n *hostspec.Network, taps map[string]string, mtu uint32) (changed bool, err error) {
+	for tap, network := range taps {
+		have := shot.byName[tap]
+		if network != n.GetId() || have == nil {
+			continue
+		}
+		c, perr := shot.shape(Link{Master: bridgeName(n.GetNumber()), MTU: mtu}, have)
+		changed = changed || c
+		if perr != nil {
+			err = errors.Join(err, fmt.Errorf("tap %s: %w", tap, perr))
+		}
+	}
+	return changed, err
+}
+
+// sweep removes links and namespaces of ours that nobody wants. Ports go before the bridges they are in.
+func (f *Fabric) sweep(want Want, kept map[string]bool) error {
+	shot, err := look()
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, n := range want.Networks {
+		wanted[n.GetId()] = n.GetServices() != nil
+	}
+	var errs []error
+	for _, bridges := range []bool{false, true} {
+		for name, l := range shot.byName {
+			if !shot.ours(l) || kept[name] || (l.Type() == string(Bridge)) != bridges || f.spared(l, want) {
+				continue
+			}
+			f.log.Info("removing link", "link", name, "was", l.Attrs().Alias)
+			if err := remove(l); err != nil {
+				errs = append(errs, fmt.Errorf("remove link %s: %w", name, err))
+			}
+		}
+	}
+	ids, err := namespaces()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, id := range ids {
+		if wanted[id] || want.Keep[id] {
+			continue
+		}
+		f.log.Info("removing namespace", "network", id)
+		errs = append(errs, removeNamespace(NamespaceName(id)))
+	}
+	for id := range f.made {
+		if _, ok := wanted[id]; !ok && !want.Keep[id] {
+			delete(f.made, id)
+			delete(f.repairs, id)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// spared says whether a link belongs to a network that is to be left alone. The alias names the network; shared
+// public bridges stay as long as anything is left alone.
+func (f *Fabric) spared(l netlink.Link, want Want) bool {
+	if len(want.Keep) == 0 {
+		return false
+	}
+	var id string
+	if n, err := fmt.Sscanf(l.Attrs().Alias, "wisp network %s", &id); err == nil && n == 1 {
+		return want.Keep[id]
+	}
+	return true
+}
+
+// Idle says whether a network has no guest plugged any more.
+func (f *Fabric) Idle(n uint32) (bool, error) {
+	shot, err := look()
+	if err != nil {
+		return false, err
+	}
+	bridge := shot.byName[bridgeName(n)]
+	if bridge == nil {
+		return true, nil
+	}
+	return !slices.ContainsFunc(mapValues(shot.byName), func(l netlink.Link) bool {
+		return l.Attrs().MasterIndex == bridge.Attrs().Index && !shot.ours(l)
+	}), nil
+}
+
+func mapValues(m map[string]netlink.Link) []netlink.Link {
+	out := make([]netlink.Link, 0, len(m))
+	for _, l := range m {
+		out = append(out, l)
+	}
+	return out
+}

@@ -1,0 +1,331 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/wispcloud/wisp/agent/internal/desired"
+	"github.com/wispcloud/wisp/agent/internal/disk"
+	"github.com/wispcloud/wisp/agent/internal/domain"
+	"github.com/wispcloud/wisp/agent/internal/fabric"
+	"github.com/wispcloud/wisp/agent/internal/image"
+	"github.com/wispcloud/wisp/proto/hostspec"
+)
+
+// How long the first start of a VM waits for the services of its networks. A guest asks for its address for minutes,
+// so one whose services are broken is started all the same.
+const servicePatience = 15 * time.Second
+
+// tapPatience is how long after a start a tap that is not there yet is not called lost.
+const tapPatience = time.Second
+
+// startDeadline bounds one step of a domain.
+const startDeadline = 3 * time.Minute
+
+func (l *Loop) passCompute(ctx context.Context) time.Duration {
+	s := l.Desired()
+	if s == nil {
+		return 0
+	}
+	list, err := l.config.Hypervisor.List(ctx)
+	if ctx.Err() != nil {
+		return 0
+	}
+	seen := l.putSeen(list, err, s.Generation)
+	if err != nil {
+		l.log.Error("cannot look at domains", "error", err)
+		return time.Second
+	}
+	l.waiting.Store(true)
+	waiting := false
+	for id, want := range s.VMs {
+		waiting = l.passVM(ctx, s, want, find(seen, id)) || waiting
+	}
+	l.waiting.Store(waiting)
+	l.removeVMs(ctx, s, seen)
+	l.tasks.compute.forget(func(key desired.Key) bool {
+		_, there := seen[key.ID]
+		return s.Known(key) || there
+	})
+	again := l.tasks.compute.next()
+	if waiting && (again == 0 || again > time.Second) {
+		again = time.Second
+	}
+	return again
+}
+
+func find(seen map[string]domain.Seen, id string) *domain.Seen {
+	if d, ok := seen[id]; ok {
+		return &d
+	}
+	return nil
+}
+
+// putSeen writes down what domains there are. When domains came or went, the other lanes may remove what they used.
+func (l *Loop) putSeen(list []domain.Seen, err error, generation uint64) map[string]domain.Seen {
+	b := l.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	turned := text(b.computeErr) != text(err)
+	b.computeErr = err
+	if err != nil {
+		if turned {
+			b.changed()
+		}
+		return nil
+	}
+	seen := make(map[string]domain.Seen, len(list))
+	for _, d := range list {
+		seen[d.ID] = d
+	}
+	moved := !b.looked || b.computeAt != generation || len(seen) != len(b.seen)
+	for id, d := range seen {
+		old, ok := b.seen[id]
+		moved = moved || !ok || old.Run != d.Run
+		if b.runs[id].run != d.Run {
+			b.runs[id] = run{run: d.Run, since: time.Now()}
+		}
+	}
+	for id := range b.runs {
+		if _, ok := seen[id]; !ok {
+			delete(b.runs, id)
+		}
+	}
+	b.seen, b.computeAt, b.looked = seen, generation, true
+	if moved {
+		l.storage.poke()
+		l.network.poke()
+	}
+	if turned || moved {
+		b.changed()
+	}
+	return seen
+}
+
+// passVM looks at one VM, and starts its next step. It says whether the VM waits for something.
+func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.VirtualMachine, seen *domain.Seen) bool {
+	id := want.GetId()
+	key := desired.Key{Kind: desired.VM, ID: id}
+	if l.tasks.compute.busy(key) {
+		return false
+	}
+	v := l.config.Domains.Decide(want, seen)
+	st := l.baseStatus(id, seen)
+	switch v.Action {
+	case domain.Wait:
+		return false
+	case domain.Rest:
+		if _, err := l.config.Domains.Settle(id, v); err != nil {
+			st.State, st.Err = v.State, err.Error()
+			l.board.putVM(id, st)
+			return false
+		}
+		l.tasks.compute.settle(key)
+		st = l.baseStatus(id, seen)
+		st.State, st.Cause, st.Settled = v.State, v.Cause, true
+		st.Err = l.lostTaps(want, seen)
+		l.board.putVM(id, st)
+		return false
+	case domain.Start:
+		if err, final := l.obstacle(s, want, v.Restart); err != nil || final {
+			st.State = hostspec.VmState_VM_STATE_PENDING
+			if final {
+				st.State = hostspec.VmState_VM_STATE_FAILED
+			}
+			st.Err = text(waitingFor(err))
+			l.board.putVM(id, st)
+			return true
+		}
+		st.State = hostspec.VmState_VM_STATE_PENDING
+	default:
+		st.State = hostspec.VmState_VM_STATE_RUNNING
+	}
+	if err, final := l.tasks.compute.failed(key); err != nil {
+		st.Err = err.Error()
+		if final && v.Action == domain.Start {
+			st.State = hostspec.VmState_VM_STATE_FAILED
+		}
+	} else if v.Action == domain.Resume {
+		st.Err = seen.Paused
+	}
+	l.board.putVM(id, st)
+	l.tasks.compute.do(ctx, key, v.Action.String(), want, func(ctx context.Context) (time.Duration, error) {
+		ctx, cancel := context.WithTimeout(ctx, startDeadline)
+		defer cancel()
+		return l.config.Domains.Step(ctx, want, seen, func() (domain.Machine, error) { return l.resolve(s, want) })
+	})
+	return false
+}
+
+func (l *Loop) baseStatus(id string, seen *domain.Seen) VMStatus {
+	facts := l.config.Domains.Facts(id)
+	st := VMStatus{BootEpoch: facts.BootEpoch, StartEpoch: facts.StartEpoch, Restarts: facts.Restarts}
+	if seen != nil && seen.Active {
+		st.VNCPort = seen.VNCPort
+	}
+	return st
+}
+
+// errNotYet is an obstacle that is merely not out of the way yet.
+var errNotYet = errors.New("is not ready yet")
+
+// waitingFor keeps what is worth telling a person.
+func waitingFor(err error) error {
+	if errors.Is(err, errNotYet) {
+		return nil
+	}
+	return err
+}
+
+// obstacle says why a VM cannot be started now; final when that will hardly change by waiting.
+func (l *Loop) obstacle(s *desired.State, want *hostspec.VirtualMachine, restart bool) (err error, final bool) { //nolint:revive // the error is a value here
+	for _, d := range want.GetDisks() {
+		key := desired.Key{Kind: desired.Volume, ID: d.GetVolumeId()}
+		if problem := s.Problems[key]; problem != nil {
+			return problem, true
+		}
+		st := l.board.object(key)
+		if st.Err != nil {
+			return fmt.Errorf("volume %s: %w", d.GetVolumeId(), st.Err), st.Final
+		}
+		if !st.Ready {
+			return fmt.Errorf("volume %s %w", d.GetVolumeId(), errNotYet), false
+		}
+	}
+	for _, nic := range want.GetNics() {
+		if err, final := l.networkObstacle(s, nic.GetNetworkId()); err != nil {
+			return err, final
+		}
+	}
+	return nil, false
+}
+
+func (l *Loop) networkObstacle(s *desired.State, id string) (err error, final bool) { //nolint:revive // the error is a value here
+	if problem := s.Problems[desired.Key{Kind: desired.Network, ID: id}]; problem != nil {
+		return problem, true
+	}
+	b := l.board
+	b.mu.Lock()
+	r, ok := b.networks[id]
+	failure := b.networkErr
+	since := b.networkSince(id)
+	b.mu.Unlock()
+	switch {
+	case !ok && failure != nil:
+		return fmt.Errorf("network %s: %w", id, failure), false
+	case !ok:
+		return fmt.Errorf("network %s %w", id, errNotYet), false
+	case r.Err != nil && !r.Plugged:
+		return r.Err, time.Since(since) > servicePatience
+	}
+	n := s.Networks[id]
+	if n.GetServices() == nil || l.config.Services.Status(id).Answering || time.Since(since) > servicePatience {
+		return nil, false
+	}
+	return fmt.Errorf("services of network %s %w", id, errNotYet), false
+}
+
+// lostTaps tells of links of a running guest that were deleted: its qemu holds a device without a name, which only a
+// reboot mends.
+func (l *Loop) lostTaps(want *hostspec.VirtualMachine, seen *domain.Seen) string {
+	if seen == nil || !seen.Active {
+		return ""
+	}
+	b := l.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, nic := range want.GetNics() {
+		tap := fabric.TapName(nic.GetId())
+		r, ok := b.networks[nic.GetNetworkId()]
+		if ok && b.networkLooked.After(b.runs[seen.ID].since.Add(tapPatience)) && slices.Contains(seen.Taps, tap) && r.Absent[tap] {
+			return fmt.Sprintf("nic %s: its link %s was deleted on the host; reboot the vm to get it back", nic.GetId(), tap)
+		}
+	}
+	return ""
+}
+
+// resolve replaces ids by files and links.
+func (l *Loop) resolve(s *desired.State, want *hostspec.VirtualMachine) (domain.Machine, error) {
+	m := domain.Machine{VM: want}
+	for _, d := range want.GetDisks() {
+		v, ok := s.Volumes[d.GetVolumeId()]
+		if !ok {
+			return m, fmt.Errorf("volume %s is not usable", d.GetVolumeId())
+		}
+		pool := s.Pools[v.GetPoolId()]
+		resolved := domain.Disk{
+			VolumeID: v.GetId(), DeviceID: d.GetDeviceId(), Path: disk.Path(pool, v.GetId()),
+			Direct: l.board.object(desired.Key{Kind: desired.Pool, ID: v.GetPoolId()}).Capacity.Direct,
+		}
+		if sum := v.GetImageSha256(); sum != "" {
+			img := s.Images[sum]
+			resolved.BackingPath = image.Path(s.Pools[img.GetPoolId()], sum, img.GetFormat())
+			resolved.BackingFormat = img.GetFormat()
+		}
+		m.Disks = append(m.Disks, resolved)
+	}
+	for _, nic := range want.GetNics() {
+		n, ok := s.Networks[nic.GetNetworkId()]
+		if !ok {
+			return m, fmt.Errorf("network %s is not usable", nic.GetNetworkId())
+		}
+		m.Nics = append(m.Nics, domain.Nic{
+			MAC: nic.GetMac(), Bridge: fabric.BridgeName(n), Tap: fabric.TapName(nic.GetId()),
+			MTU: l.networkMTU(n), RateMbit: nic.GetRateMbit(),
+		})
+	}
+	return m, nil
+}
+
+func (l *Loop) networkMTU(n *hostspec.Network) uint32 {
+	l.board.mu.Lock()
+	defer l.board.mu.Unlock()
+	return l.board.networks[n.GetId()].MTU
+}
+
+// removeVMs removes domains of ours that the spec does not speak of, and forgets VMs that are gone.
+func (l *Loop) removeVMs(ctx context.Context, s *desired.State, seen map[string]domain.Seen) {
+	for id, d := range seen {
+		key := desired.Key{Kind: desired.VM, ID: id}
+		if s.Known(key) || l.tasks.compute.busy(key) {
+			continue
+		}
+		st := l.baseStatus(id, &d)
+		st.Leftover, st.State = true, hostspec.VmState_VM_STATE_STOPPED
+		if d.Active {
+			st.State = hostspec.VmState_VM_STATE_RUNNING
+		}
+		if err, _ := l.tasks.compute.failed(key); err != nil {
+			st.Err = err.Error()
+		}
+		l.board.putVM(id, st)
+		l.tasks.compute.do(ctx, key, "remove", nil, func(ctx context.Context) (time.Duration, error) {
+			ctx, cancel := context.WithTimeout(ctx, startDeadline)
+			defer cancel()
+			return 0, l.config.Domains.Remove(ctx, &d, id)
+		})
+	}
+	for _, id := range l.config.Domains.Remembered() {
+		key := desired.Key{Kind: desired.VM, ID: id}
+		if _, there := seen[id]; there || s.Known(key) || l.tasks.compute.busy(key) {
+			continue
+		}
+		if err := l.config.Domains.Remove(ctx, nil, id); err != nil {
+			l.log.Error("cannot forget vm", "vm", id, "error", err)
+		}
+	}
+	l.board.mu.Lock()
+	var gone []string
+	for id := range l.board.vms {
+		if _, there := seen[id]; !there && !s.Known(desired.Key{Kind: desired.VM, ID: id}) {
+			gone = append(gone, id)
+		}
+	}
+	l.board.mu.Unlock()
+	for _, id := range gone {
+		l.board.dropVM(id)
+	}
+}

@@ -1,0 +1,126 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/wispcloud/wisp/agent/internal/desired"
+	"github.com/wispcloud/wisp/agent/internal/fabric"
+	"github.com/wispcloud/wisp/proto/hostspec"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+func (l *Loop) passNetwork(ctx context.Context) time.Duration {
+	s := l.Desired()
+	if s == nil {
+		return 0
+	}
+	want := fabric.Want{Keep: map[string]bool{}, Taps: map[string]string{}}
+	services := map[string]*netspec.NetSpec{}
+	for _, n := range s.Networks {
+		want.Networks = append(want.Networks, n)
+		if n.GetServices() != nil {
+			services[n.GetId()] = n.GetServices()
+		}
+	}
+	for _, vm := range s.VMs {
+		for _, nic := range vm.GetNics() {
+			want.Taps[fabric.TapName(nic.GetId())] = nic.GetNetworkId()
+		}
+	}
+	held := map[string]bool{}
+	for key := range s.Problems {
+		if key.Kind == desired.Network {
+			held[key.ID] = true
+		}
+	}
+	l.holdUsed(s, held)
+	// What goes keeps its links until its services have ended in order.
+	for id := range held {
+		want.Keep[id] = true
+	}
+	for id := range l.config.Services.Present() {
+		if _, wanted := services[id]; !wanted {
+			want.Keep[id] = true
+		}
+	}
+	begin := time.Now()
+	results, err := l.config.Fabric.Apply(ctx, want)
+	if ctx.Err() != nil {
+		return 0
+	}
+	if err != nil {
+		l.log.Error("network pass is incomplete", "error", err)
+	}
+	l.config.Services.Apply(services, held)
+	for id := range l.past {
+		if _, wanted := s.Networks[id]; !wanted && !want.Keep[id] && err == nil {
+			delete(l.past, id)
+		}
+	}
+	l.removing.Store(len(want.Keep) > 0)
+	if l.putNetworks(results, err, s.Generation, begin) {
+		l.compute.poke()
+		l.config.Changed()
+	}
+	if len(want.Keep) > len(held) {
+		return 200 * time.Millisecond
+	}
+	return 0
+}
+
+// holdUsed adds the networks that left the spec while a domain still has a link in them, and all of them until domains
+// were looked at.
+func (l *Loop) holdUsed(s *desired.State, held map[string]bool) {
+	b := l.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	looked := b.looked && b.computeAt >= s.Generation
+	bridges := map[string]bool{}
+	for _, d := range b.seen {
+		for _, name := range d.Bridges {
+			bridges[name] = true
+		}
+	}
+	for id, n := range l.known(s) {
+		if !looked || bridges[fabric.BridgeName(n)] {
+			held[id] = true
+		}
+	}
+}
+
+// known are networks this loop made that left the spec, remembered until they are removed.
+func (l *Loop) known(s *desired.State) map[string]*hostspec.Network {
+	for id, n := range s.Networks {
+		l.past[id] = n
+	}
+	gone := map[string]*hostspec.Network{}
+	for id, n := range l.past {
+		if _, wanted := s.Networks[id]; !wanted {
+			gone[id] = n
+		}
+	}
+	return gone
+}
+
+func (l *Loop) putNetworks(results map[string]fabric.Result, err error, generation uint64, begin time.Time) (changed bool) {
+	b := l.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed = text(b.networkErr) != text(err) || len(results) != len(b.networks)
+	for id, r := range results {
+		old, ok := b.networks[id]
+		changed = changed || !ok || text(old.Err) != text(r.Err) || old.Repairs != r.Repairs
+	}
+	b.networkErr = err
+	if results != nil {
+		changed = changed || b.networkAt != generation
+		b.networks, b.networkAt, b.networkLooked = results, generation, begin
+		for id := range b.since {
+			if _, ok := results[id]; !ok {
+				delete(b.since, id)
+			}
+		}
+	}
+	return changed
+}
