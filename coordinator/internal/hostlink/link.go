@@ -1,0 +1,326 @@
+package hostlink
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/hostplan"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
+	"github.com/wispcloud/wisp/coordinator/internal/pki"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+	"github.com/wispcloud/wisp/proto/hostlink"
+	"github.com/wispcloud/wisp/proto/hostspec"
+	"github.com/wispcloud/wisp/proto/peerlink"
+)
+
+// link is the open stream of one host.
+type link struct {
+	host cloud.ID
+	name string // unique in the cluster
+	end  context.CancelCauseFunc
+	wake chan struct{}
+
+	// What follows belongs to the goroutine that sends.
+	ledger       uint64 // generation in the agent's ledger when the link began
+	sent         bool
+	digest       [sha256.Size]byte
+	coordinators []string
+	reconnects   uint64
+
+	mu       sync.Mutex
+	networks map[cloud.ID]bool // that the spec sent last has
+	images   map[string]bool
+}
+
+// poke makes the link look at the state again.
+func (l *link) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) carries(networks map[cloud.ID]bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.networks {
+		if networks[id] {
+			return true
+		}
+	}
+	return false
+}
+
+// links are the open streams of this coordinator, one per host.
+type links struct {
+	mu     sync.Mutex
+	byHost map[cloud.ID]*link
+}
+
+// put makes l the link of its host, and ends the one before.
+func (ls *links) put(l *link) {
+	ls.mu.Lock()
+	was := ls.byHost[l.host]
+	ls.byHost[l.host] = l
+	ls.mu.Unlock()
+	if was != nil {
+		was.end(errReplaced)
+	}
+}
+
+func (ls *links) remove(l *link) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.byHost[l.host] == l {
+		delete(ls.byHost, l.host)
+	}
+}
+
+func (ls *links) all() []*link {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	out := make([]*link, 0, len(ls.byHost))
+	for _, l := range ls.byHost {
+		out = append(out, l)
+	}
+	return out
+}
+
+func (ls *links) hosts() []cloud.ID {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	out := make([]cloud.ID, 0, len(ls.byHost))
+	for id := range ls.byHost {
+		out = append(out, id)
+	}
+	return out
+}
+
+func (ls *links) endAll(reason error) {
+	for _, l := range ls.all() {
+		l.end(reason)
+	}
+}
+
+// Link implements the contract.
+func (s *Server) Link(stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage]) error {
+	ctx, end := context.WithCancelCause(stream.Context())
+	defer end(nil)
+	incoming := make(chan *hostlink.AgentMessage)
+	failed := make(chan error, 1)
+	go func() { failed <- receive(ctx, stream, incoming) }() // ends with the stream, which ends when Link returns
+	hello, err := s.hello(ctx, incoming, failed)
+	if err != nil {
+		return err
+	}
+	l := &link{
+		host: caller(ctx).ID, name: s.cfg.NodeID + "/" + nonce(), end: end, wake: make(chan struct{}, 1),
+		ledger: hello.GetLedgerGeneration(),
+	}
+	if h, ok := tables.Hosts.Get(s.cfg.Replica.DB().Current(), l.host); ok {
+		l.reconnects = h.Reconnects
+	}
+	s.links.put(l)
+	s.inbox.put(&peerlink.HostReport{HostId: l.host.String(), Link: l.name, Hello: hello})
+	s.cfg.Log.Info("host linked", "host", l.host, "agent", hello.GetAgentVersion(), "ledger", l.ledger)
+	err = s.run(ctx, l, stream, incoming, failed)
+	s.links.remove(l)
+	s.inbox.put(&peerlink.HostReport{HostId: l.host.String(), Link: l.name, Closed: true})
+	s.cfg.Log.Info("host link ended", "host", l.host, "reason", err)
+	return err
+}
+
+func nonce() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+func receive(ctx context.Context, stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage], to chan<- *hostlink.AgentMessage) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		select {
+		case to <- m:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// hello waits for the first message, which must come from the host that the certificate names.
+func (s *Server) hello(ctx context.Context, incoming <-chan *hostlink.AgentMessage, failed <-chan error) (*hostlink.Hello, error) {
+	select {
+	case <-time.After(helloWithin):
+		return nil, status.Error(codes.DeadlineExceeded, "the agent did not say hello in time")
+	case err := <-failed:
+		return nil, err
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	case m := <-incoming:
+		h := m.GetHello()
+		if h == nil {
+			return nil, status.Error(codes.InvalidArgument, "the first message of a link must be hello")
+		}
+		if id, err := cloud.ParseID(h.GetHostId()); err != nil || id != caller(ctx).ID {
+			return nil, status.Errorf(codes.PermissionDenied, "the certificate is not that of host %s", h.GetHostId())
+		}
+		return h, nil
+	}
+}
+
+// run serves a link until it ends, and says why it did.
+func (s *Server) run(ctx context.Context, l *link, stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage], incoming <-chan *hostlink.AgentMessage, failed <-chan error) error {
+	cert := certificateOf(ctx)
+	slow := time.NewTicker(slowPass)
+	defer slow.Stop()
+	behind := time.NewTicker(100 * time.Millisecond)
+	defer behind.Stop()
+	look := true
+	for {
+		if look {
+			if _, err := pki.Check(s.cfg.Replica.DB().Current(), cert); err != nil {
+				return status.Error(codes.Unauthenticated, errRemoved.Error())
+			}
+			if s.cfg.Now().After(cert.NotAfter) {
+				return status.Error(codes.Unauthenticated, "the certificate has expired")
+			}
+			if err := s.serve(l, stream); err != nil {
+				return err
+			}
+		}
+		look = true
+		select {
+		case <-l.wake:
+		case <-slow.C:
+		case <-behind.C:
+			look = !l.sent // waiting for a state new enough
+		case m := <-incoming:
+			look = false
+			if err := s.observed(l, m); err != nil {
+				return err
+			}
+		case err := <-failed:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		case <-ctx.Done():
+			return ended(context.Cause(ctx))
+		}
+	}
+}
+
+// ended is the status that an agent is told when its link is ended from here.
+func ended(why error) error {
+	switch {
+	case errors.Is(why, errReplaced):
+		return status.Error(codes.Aborted, why.Error())
+	case errors.Is(why, errReconnect), errors.Is(why, errClosing):
+		return status.Error(codes.Unavailable, why.Error())
+	}
+	return status.FromContextError(why).Err()
+}
+
+func (s *Server) observed(l *link, m *hostlink.AgentMessage) error {
+	o := m.GetObservation()
+	if o == nil {
+		return nil // hello again, or something newer than this program
+	}
+	if o.GetHostId() != l.host.String() {
+		return status.Errorf(codes.PermissionDenied, "an observation speaks for host %s", o.GetHostId())
+	}
+	s.inbox.put(&peerlink.HostReport{HostId: l.host.String(), Link: l.name, Observation: o})
+	return nil
+}
+
+// serve sends what the host has to know and does not.
+func (s *Server) serve(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage]) error {
+	r := s.cfg.Replica.DB().Current()
+	h, ok := tables.Hosts.Get(r, l.host)
+	if !ok {
+		return status.Error(codes.Unauthenticated, errRemoved.Error())
+	}
+	if h.Reconnects != l.reconnects {
+		return ended(errReconnect)
+	}
+	if addresses := infra.CoordinatorAddresses(r); !slices.Equal(addresses, l.coordinators) {
+		l.coordinators = addresses
+		m := &hostlink.CoordinatorMessage{Message: &hostlink.CoordinatorMessage_Coordinators{Coordinators: &hostlink.Coordinators{Addresses: addresses}}}
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	// A state older than what the host has in its ledger must not be rendered: this coordinator lags behind. At equal
+	// generations the content could differ between versions of this program, so the next commit is waited for; the
+	// link's own opening is one.
+	if r.Index() <= l.ledger {
+		return nil
+	}
+	s.render <- struct{}{}
+	spec, err := s.cfg.Plan.Render(r, h)
+	<-s.render
+	if err != nil {
+		// A spec that cannot be rendered is a fault of ours; the host keeps what it has.
+		s.cfg.Log.Error("could not render host spec", "host", l.host, "error", err)
+		return nil
+	}
+	if spec == nil {
+		l.sent = true // pending: there is nothing to wait for
+		return nil
+	}
+	return s.send(l, stream, spec, r.Index())
+}
+
+func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage], spec *hostspec.HostSpec, generation uint64) error {
+	digest, err := hostplan.Digest(spec)
+	if err != nil {
+		s.cfg.Log.Error("could not encode host spec", "host", l.host, "error", err)
+		return nil
+	}
+	if l.sent && digest == l.digest {
+		return nil
+	}
+	spec.Generation = generation
+	for _, n := range spec.GetNetworks() {
+		if n.GetServices() != nil {
+			n.Services.Generation = generation // what network.Fold compares with the commits of its rows
+		}
+	}
+	l.note(spec)
+	if err := stream.Send(&hostlink.CoordinatorMessage{Message: &hostlink.CoordinatorMessage_Spec{Spec: spec}}); err != nil {
+		return fmt.Errorf("send spec: %w", err)
+	}
+	l.sent, l.digest, l.ledger = true, digest, generation
+	return nil
+}
+
+// note remembers what the spec being sent is about.
+func (l *link) note(spec *hostspec.HostSpec) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.networks, l.images = map[cloud.ID]bool{}, map[string]bool{}
+	for _, n := range spec.GetNetworks() {
+		if id, err := cloud.ParseID(n.GetId()); err == nil {
+			l.networks[id] = true
+		}
+	}
+	for _, i := range spec.GetImages() {
+		l.images[i.GetSha256()] = true
+	}
+}
