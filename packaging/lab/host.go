@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/wispcloud/wisp/packaging/process"
 )
 
 // Paths as a host sees them.
@@ -61,13 +63,13 @@ func (h *Host) LibvirtSocket() string { return filepath.Join(h.dir, "run", libvi
 func (h *Host) LibvirtURI() string { return "qemu+unix:///system?socket=" + h.LibvirtSocket() }
 
 // running returns the host's PID 1, false when it is off. The caller closes it.
-func (h *Host) running() (process, bool, error) {
-	found, err := findProcesses(hasRole(roleHost, h.dir))
+func (h *Host) running() (process.Process, bool, error) {
+	found, err := process.Find(process.HasArgs(roleHost, h.dir))
 	if err != nil || len(found) == 0 {
-		return process{}, false, err
+		return process.Process{}, false, err
 	}
 	for _, extra := range found[1:] {
-		extra.close()
+		extra.Close()
 	}
 	return found[0], true, nil
 }
@@ -76,7 +78,7 @@ func (h *Host) running() (process, bool, error) {
 func (h *Host) Running() (bool, error) {
 	p, on, err := h.running()
 	if on {
-		p.close()
+		p.Close()
 	}
 	return on, err
 }
@@ -90,8 +92,8 @@ func (h *Host) pid() (int, error) {
 	if !on {
 		return 0, fmt.Errorf("find host %s: it is powered off", h.info.Name)
 	}
-	p.close()
-	return p.pid, nil
+	p.Close()
+	return p.PID, nil
 }
 
 // PowerOn boots the host and returns when its libvirt answers. A host that is
@@ -242,7 +244,7 @@ func (h *Host) PowerOff(ctx context.Context) error {
 }
 
 func (h *Host) powerOff(ctx context.Context) error {
-	if err := killMatching(ctx, hasRole(roleHost, h.dir)); err != nil {
+	if err := process.KillAll(ctx, process.HasArgs(roleHost, h.dir)); err != nil {
 		return fmt.Errorf("power off %s: %w", h.info.Name, err)
 	}
 	// The kernel takes its time over a network namespace; without its cables

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wispcloud/wisp/packaging/process"
 )
 
 // closeTimeout bounds removal, which must also end when a host hangs.
@@ -60,7 +62,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 
 // prepare makes the record and the directory.
 func prepare(cfg Config) (*Lab, error) {
-	start, err := startTime(os.Getpid())
+	start, err := process.StartTime(os.Getpid())
 	if err != nil {
 		return nil, fmt.Errorf("read own start time: %w", err)
 	}
@@ -210,12 +212,12 @@ func Cleanup(ctx context.Context, name string) error {
 func (r record) removeAll(ctx context.Context) error {
 	var errs []error
 	for i := 1; i <= r.Hosts; i++ {
-		errs = append(errs, killMatching(ctx, hasRole(roleHost, filepath.Join(r.Dir, hostName(i)))))
+		errs = append(errs, process.KillAll(ctx, process.HasArgs(roleHost, filepath.Join(r.Dir, hostName(i)))))
 	}
-	if r.Network != "" && r.Network != networkOf(os.Getpid()) {
-		errs = append(errs, killMatching(ctx, inNetwork(r.Network)))
+	if r.Network != "" && r.Network != process.Network(os.Getpid()) {
+		errs = append(errs, process.KillAll(ctx, process.InNetwork(r.Network)))
 	}
-	errs = append(errs, killMatching(ctx, hasRole(roleSwitch, r.Dir)))
+	errs = append(errs, process.KillAll(ctx, process.HasArgs(roleSwitch, r.Dir)))
 	if r.Guarded {
 		errs = append(errs, detachRoot(ctx, r))
 	}

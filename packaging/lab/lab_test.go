@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/wispcloud/wisp/packaging/process"
 )
 
 // crashDir makes the test binary a program that makes a lab in the directory,
@@ -81,7 +83,7 @@ func (l *Lab) networks() []string {
 	names := []string{l.record.Network}
 	for _, h := range l.hosts {
 		if pid, err := h.pid(); err == nil {
-			names = append(names, networkOf(pid))
+			names = append(names, process.Network(pid))
 		}
 	}
 	return names
@@ -91,15 +93,15 @@ func (l *Lab) networks() []string {
 func checkGone(t *testing.T, r record, networks []string) {
 	t.Helper()
 	var left []string
-	procs, err := findProcesses(func(pid int) bool {
-		return slices.Contains(networks, networkOf(pid)) || slices.Contains(argsOf(pid), r.Dir)
+	procs, err := process.Find(func(pid int) bool {
+		return slices.Contains(networks, process.Network(pid)) || slices.Contains(process.Args(pid), r.Dir)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range procs {
-		left = append(left, fmt.Sprintf("process %d: %q", p.pid, argsOf(p.pid)))
-		p.close()
+		left = append(left, fmt.Sprintf("process %d: %q", p.PID, process.Args(p.PID)))
+		p.Close()
 	}
 	mounts, err := mountsBelow(r.Dir)
 	if err != nil {
@@ -293,13 +295,13 @@ func testPower(t *testing.T, l *Lab) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	network := networkOf(pid)
+	network := process.Network(pid)
 	begin := time.Now()
 	if err := h.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("off after %s", time.Since(begin).Round(time.Millisecond))
-	if left, err := findProcesses(inNetwork(network)); err != nil || len(left) > 0 {
+	if left, err := process.Find(process.InNetwork(network)); err != nil || len(left) > 0 {
 		t.Errorf("processes after power-off: %v, %v", left, err)
 	}
 	if _, err := h.Exec(ctx, "true"); err == nil || !strings.Contains(err.Error(), "powered off") {

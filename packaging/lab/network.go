@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/wispcloud/wisp/packaging/process"
 )
 
 // Links are made with ip(8), in batches: the test bed is not built with the
@@ -34,7 +36,7 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.note(func(r *record) { r.Network = networkOf(pid) }); err != nil {
+	if err := l.note(func(r *record) { r.Network = process.Network(pid) }); err != nil {
 		return err
 	}
 	lines := []string{"link set lo up"}
@@ -79,16 +81,16 @@ func (l *Lab) startSwitch() (int, error) {
 // switchNetwork is a path to the switch's namespace; one that does not exist
 // when the switch is gone, lest a command runs in the machine's namespace.
 func (l *Lab) switchNetwork() string {
-	found, err := findProcesses(hasRole(roleSwitch, l.cfg.Dir))
+	found, err := process.Find(process.HasArgs(roleSwitch, l.cfg.Dir))
 	if err != nil || len(found) == 0 {
 		return "/proc/0/ns/net"
 	}
 	defer func() {
 		for _, p := range found {
-			p.close()
+			p.Close()
 		}
 	}()
-	return fmt.Sprintf("/proc/%d/ns/net", found[0].pid)
+	return fmt.Sprintf("/proc/%d/ns/net", found[0].PID)
 }
 
 // guardRanges is the first step of joining the machine: from here on a packet

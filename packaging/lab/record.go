@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+
+	"github.com/wispcloud/wisp/packaging/process"
 )
 
 // recordDir is in /run because a record says what runs since boot.
@@ -47,7 +49,7 @@ type processName struct {
 }
 
 func (p processName) alive() bool {
-	start, err := startTime(p.PID)
+	start, err := process.StartTime(p.PID)
 	return err == nil && start == p.Start
 }
 

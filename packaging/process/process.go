@@ -1,4 +1,8 @@
-package lab
+// Package process finds and ends processes of this machine without ever hitting
+// another: a process is known by what it is (its arguments, its namespace), and
+// is held by a descriptor from before that was looked at, so that the kernel
+// cannot give its number to another meanwhile.
+package process
 
 import (
 	"bytes"
@@ -6,28 +10,29 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// process is one that runs now. Holding it keeps the kernel from giving its
+// Process is one that runs now. Holding it keeps the kernel from giving its
 // number to another, so a signal can only reach the one that was looked at.
-type process struct {
-	pid int
+type Process struct {
+	// PID is its number.
+	PID int
 	fd  int
 }
 
-func (p process) close() { _ = unix.Close(p.fd) }
+func (p Process) Close() { _ = unix.Close(p.fd) }
 
-// findProcesses returns what matches; the caller closes each.
-func findProcesses(match func(pid int) bool) ([]process, error) {
+// Find returns what matches; the caller closes each.
+func Find(match func(pid int) bool) ([]Process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	var found []process
+	var found []Process
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() || !match(pid) {
@@ -42,13 +47,13 @@ func findProcesses(match func(pid int) bool) ([]process, error) {
 			_ = unix.Close(fd)
 			continue
 		}
-		found = append(found, process{pid: pid, fd: fd})
+		found = append(found, Process{PID: pid, fd: fd})
 	}
 	return found, nil
 }
 
-// argsOf returns the arguments of a process, none when it is gone or a zombie.
-func argsOf(pid int) []string {
+// Args returns the arguments of a process, none when it is gone or a zombie.
+func Args(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(text) == 0 {
 		return nil
@@ -60,22 +65,18 @@ func argsOf(pid int) []string {
 	return args
 }
 
-// hasRole matches the lab's own processes: those started by name with their
-// directory as the only argument, see Main.
-func hasRole(role, dir string) func(pid int) bool {
-	return func(pid int) bool {
-		args := argsOf(pid)
-		return len(args) == 2 && args[0] == role && args[1] == dir
-	}
+// HasArgs matches a process by all of its arguments.
+func HasArgs(args ...string) func(pid int) bool {
+	return func(pid int) bool { return slices.Equal(Args(pid), args) }
 }
 
-// inNetwork matches what lives in a network namespace, named as the link
+// InNetwork matches what lives in a network namespace, named as the link
 // /proc/pid/ns/net does.
-func inNetwork(name string) func(pid int) bool {
-	return func(pid int) bool { return networkOf(pid) == name }
+func InNetwork(name string) func(pid int) bool {
+	return func(pid int) bool { return Network(pid) == name }
 }
 
-func networkOf(pid int) string {
+func Network(pid int) string {
 	name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
 		return ""
@@ -85,11 +86,11 @@ func networkOf(pid int) string {
 
 // kill ends the processes and waits until they are gone, which for the PID 1
 // of a namespace means that everything in it is gone.
-func kill(ctx context.Context, victims []process) error {
+func kill(ctx context.Context, victims []Process) error {
 	var errs []error
 	for _, v := range victims {
 		if err := unix.PidfdSendSignal(v.fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = append(errs, fmt.Errorf("kill process %d: %w", v.pid, err))
+			errs = append(errs, fmt.Errorf("kill process %d: %w", v.PID, err))
 		}
 	}
 	for _, v := range victims {
@@ -102,7 +103,7 @@ func kill(ctx context.Context, victims []process) error {
 
 // waitGone waits for a pid descriptor to become readable: the process ended,
 // whether or not its parent has noticed.
-func waitGone(ctx context.Context, p process) error {
+func waitGone(ctx context.Context, p Process) error {
 	for {
 		fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(fds, 50)
@@ -110,25 +111,25 @@ func waitGone(ctx context.Context, p process) error {
 			return nil
 		}
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for process %d to end: %w", p.pid, err)
+			return fmt.Errorf("wait for process %d to end: %w", p.PID, err)
 		}
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("wait for process %d to end: %w", p.pid, err)
+			return fmt.Errorf("wait for process %d to end: %w", p.PID, err)
 		}
 	}
 }
 
-// killMatching finds and kills, again until nothing matches: a victim may have
+// KillAll finds and kills, again until nothing matches: a victim may have
 // forked between being found and being killed.
-func killMatching(ctx context.Context, match func(pid int) bool) error {
+func KillAll(ctx context.Context, match func(pid int) bool) error {
 	for {
-		victims, err := findProcesses(match)
+		victims, err := Find(match)
 		if err != nil || len(victims) == 0 {
 			return err
 		}
 		err = kill(ctx, victims)
 		for _, v := range victims {
-			v.close()
+			v.Close()
 		}
 		if err != nil {
 			return err
@@ -138,9 +139,9 @@ func killMatching(ctx context.Context, match func(pid int) bool) error {
 	}
 }
 
-// startTime is when a process started, in clock ticks since boot; with the
+// StartTime is when a process started, in clock ticks since boot; with the
 // number it names a process for as long as the machine is up. See proc(5).
-func startTime(pid int) (uint64, error) {
+func StartTime(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
@@ -153,22 +154,4 @@ func startTime(pid int) (uint64, error) {
 		return 0, fmt.Errorf("read start time of process %d: %d fields", pid, len(fields))
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
-}
-
-// waitFor asks until it is true or the context ends; the error says what was
-// last seen.
-func waitFor(ctx context.Context, what string, ask func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		last := ask()
-		if last == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (last: %w)", what, ctx.Err(), last)
-		case <-tick.C:
-		}
-	}
 }
