@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -65,6 +66,8 @@ type Command struct {
 	// Result gives the object that queryAsyncJobResult shows under Object when a job is done: an answer struct. nil
 	// stands for {"success":true}. It runs in the transaction that finishes the job.
 	Result func(r store.Reader, c *ResultContext, j *cloud.Job) (any, error)
+	// Answer is the type of Result's answer struct, for listApis: reflect.TypeFor[View](). nil: success.
+	Answer reflect.Type
 }
 
 // envelope is the answer's top-level key.
@@ -110,8 +113,13 @@ func (c *Command) check(entities map[string]Entity) error {
 			}
 		}
 	}
-	if _, err := encoderOf(c.Run.answer); err != nil {
-		return fmt.Errorf("command %s: %w", c.Name, err)
+	for _, t := range []reflect.Type{c.Run.answer, c.Answer} {
+		if _, err := encoderOf(t); err != nil {
+			return fmt.Errorf("command %s: %w", c.Name, err)
+		}
+	}
+	if c.Async() && c.Answer == nil {
+		c.Answer = reflect.TypeFor[JobSuccess]()
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func New(cfg Config) *Engine {
 type tracked struct {
 	id      cloud.ID
 	running bool
-	again   bool // woken while running
+	again   bool   // woken while running
 	since   uint64 // of run.seen, when the step under way was begun
 	on      []cloud.ID
 	due     time.Time // when to step it although nothing changed
