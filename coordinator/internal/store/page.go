@@ -33,7 +33,7 @@ func (l layout) maxPage() int {
 	if l == withValues {
 		return 4096
 	}
-	return 1024
+	return 512
 }
 
 // entry is one entry of a page, by positions.
@@ -108,31 +108,36 @@ type place struct {
 // find looks for a key. What an entry shares with the one before tells, for most
 // entries, how it compares to the key without looking at its bytes.
 func (l layout) find(p page, key string) place {
-	var w place
-	for at := 0; at < len(p); at = w.end {
-		w.entry = l.entry(p, at)
-		if w.shared < w.prev {
-			w.next = w.shared
-			return w
+	prev, n, at := 0, 0, 0
+	for at < len(p) {
+		var shared, rest, size, from int
+		if l == keysOnly && at+1 < len(p) && p[at]|p[at+1] < 0x80 { // nearly always
+			shared, rest, from = int(p[at]), int(p[at+1]), at+2
+		} else {
+			e := l.entry(p, at)
+			shared, rest, size, from = e.shared, e.val-e.key, e.end-e.val, e.key
 		}
-		if w.shared == w.prev {
-			rest := p[w.key:w.val]
-			i := commonPrefix(rest, key[w.prev:])
-			m := w.prev + i
-			switch {
-			case i == len(rest) && m == len(key):
-				w.found, w.next = true, m
-				return w
-			case m == len(key) || (i < len(rest) && rest[i] > key[m]):
-				w.next = m
-				return w
+		to := from + rest
+		if shared <= prev {
+			e := entry{at: at, shared: shared, key: from, val: to, end: to + size}
+			if shared < prev {
+				return place{entry: e, n: n, prev: prev, next: shared}
 			}
-			w.prev = m
+			i := commonPrefix(p[from:to], key[prev:])
+			m := prev + i
+			if i == rest && m == len(key) {
+				return place{entry: e, found: true, n: n, prev: prev, next: m}
+			}
+			if m == len(key) || (i < rest && p[from+i] > key[m]) {
+				return place{entry: e, n: n, prev: prev, next: m}
+			}
+			prev = m
 		}
-		w.n++
+		n++
+		at = to + size
 	}
-	w.entry = entry{at: len(p), key: len(p), val: len(p), end: len(p)}
-	return w
+	end := entry{at: len(p), key: len(p), val: len(p), end: len(p)}
+	return place{entry: end, n: n, prev: prev}
 }
 
 func commonPrefix(a, b string) int {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 )
@@ -267,7 +268,10 @@ type loader struct {
 	name           string
 	slot           int // -1: a table this program does not know
 	left           uint64
-	last           string // ID of the last row
+	last           cloud.ID // of the last row
+	rows           builder
+	indexes        []sorter
+	val            []byte // scratch
 }
 
 func (l *loader) block(b []byte) error {
@@ -300,7 +304,7 @@ func (l *loader) record(b []byte) (int, error) {
 		version := c.uvarint()
 		row := c.take(c.uvarint())
 		if !c.bad {
-			if err := l.row(id, version, row); err != nil {
+			if err := l.row(cloud.ID(id), version, row); err != nil {
 				return 0, err
 			}
 		}
@@ -320,31 +324,55 @@ func (l *loader) table(name string, rows uint64) error {
 		return fmt.Errorf("%w: table %q is empty or comes twice", ErrSnapshot, name)
 	}
 	l.tables[name] = true
-	l.name, l.left, l.last = name, rows, ""
+	l.name, l.left, l.last = name, rows, cloud.ID{}
+	l.rows = builder{layout: withValues}
+	l.slot, l.indexes = -1, nil
 	if slot, known := l.db.byName[name]; known {
 		l.slot = slot
-	} else {
-		l.slot = -1
+		l.indexes = make([]sorter, len(l.db.tables[slot].indexes))
 	}
 	return nil
 }
 
-func (l *loader) row(id []byte, version uint64, row []byte) error {
-	if string(id) <= l.last || version > l.s.index || cloud.ID(id).IsZero() {
-		return fmt.Errorf("%w: row %s of %s is out of order", ErrSnapshot, cloud.ID(id), l.name)
+func (l *loader) row(id cloud.ID, version uint64, row []byte) error {
+	if bytes.Compare(id[:], l.last[:]) <= 0 || version > l.s.index {
+		return fmt.Errorf("%w: row %s of %s is out of order", ErrSnapshot, id, l.name)
 	}
-	l.last = string(id)
-	l.left--
-	if l.slot < 0 {
-		l.s.raw[l.name] = rawTable(l.s.raw, l.name).put(nil, string(id), pageOf(joinRow(nil, version, row)))
-		return nil
+	l.last = id
+	l.val = joinRow(l.val[:0], version, row)
+	l.rows.add(id[:], l.val)
+	if l.slot >= 0 {
+		keys, err := l.db.tables[l.slot].keys(id, row)
+		if err != nil {
+			return fmt.Errorf("%w: row %s of %s: %w", ErrSnapshot, id, l.name, err)
+		}
+		for i, k := range keys {
+			if k != nil {
+				l.indexes[i].add(k, id[:])
+			}
+		}
 	}
-	keys, err := l.db.tables[l.slot].keys(cloud.ID(id), row)
-	if err != nil {
-		return fmt.Errorf("%w: row %s of %s: %w", ErrSnapshot, cloud.ID(id), l.name, err)
+	if l.left--; l.left == 0 {
+		l.finish()
 	}
-	l.s.tables[l.slot] = l.s.tables[l.slot].write(nil, cloud.ID(id), version, row, nil, keys)
 	return nil
+}
+
+// finish builds the table whose last row has come.
+func (l *loader) finish() {
+	if l.slot < 0 {
+		l.s.raw[l.name] = l.rows.tree()
+		return
+	}
+	ts := newTableState(len(l.indexes))
+	ts.rows = l.rows.tree()
+	var sorting sync.WaitGroup
+	for i := range l.indexes {
+		sorting.Go(func() { ts.indexes[i] = l.indexes[i].tree() })
+	}
+	sorting.Wait()
+	l.indexes = nil
+	l.s.tables[l.slot] = ts
 }
 
 // cursor reads a record's content; bad is set when there was too little.
