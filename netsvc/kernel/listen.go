@@ -132,3 +132,10 @@ func AppendPacketInfo(oob []byte, source netip.Addr) []byte {
 	a := source.As4()
 	return append(oob, unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: a})...)
 }
+
+// Dial opens a connection by the namespace's routes; UDP connections get a random port from the kernel.
+func (k *Kernel) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	d.SetMultipathTCP(false)
+	return d.DialContext(ctx, network, address)
+}

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -46,8 +42,8 @@ const (
 	domain    = "cs1cloud.internal"
 )
 
-// binary is built once for all tests of the package.
-var binary = sync.OnceValues(func() (string, error) {
+// program is built once for all tests of the package.
+var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "wisp-netsvc-test")
 	if err != nil {
 		return "", err
@@ -61,8 +57,12 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if os.Getenv(upstreamEnv) != "" {
+		serveUpstream()
+		os.Exit(1)
+	}
 	code := m.Run()
-	if path, err := binary(); err == nil {
+	if path, err := program(); err == nil {
 		os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
@@ -111,7 +111,7 @@ func newLab(t *testing.T) *lab {
 // start runs wisp-netsvc in the router's namespace and connects to it.
 func (l *lab) start() {
 	l.t.Helper()
-	path, err := binary()
+	path, err := program()
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -193,6 +193,30 @@ func spec() *netspec.NetSpec {
 			Guests: []*netspec.Guest{
 				{Mac: g1MAC, Ip: g1IP, Hostname: "web1", VmId: "vm-1", DefaultNic: true},
 				{Mac: g2MAC, Ip: g2IP, Hostname: "web2", VmId: "vm-2", DefaultNic: true},
+			},
+		},
+		Dns: &netspec.Dns{
+			Links: []string{"svc0", "gw0"}, Domain: domain, Allow: []string{guestCIDR}, Forwarders: []string{"198.51.100.7"},
+			Records: []*netspec.DnsRecord{
+				{Name: "web1", Addresses: []string{g1IP}, TtlSeconds: 30},
+				{Name: "web2", Addresses: []string{g2IP}, TtlSeconds: 30},
+				{Name: "data-server", Addresses: []string{svcIP}, TtlSeconds: 300},
+			},
+		},
+		Metadata: &netspec.Metadata{
+			Links: []string{"svc0", "gw0"}, Listen: []string{svcIP, gwIP, magicIP},
+			Guests: []*netspec.GuestData{
+				{Ip: g1IP, Mac: g1MAC, UserData: []byte("#cloud-config\n"), MetaData: map[string]string{
+					"instance-id": "vm-1", "local-hostname": "web1", "local-ipv4": g1IP, "public-keys": "ssh-rsa AAAA me",
+				}},
+				{Ip: g2IP, Mac: g2MAC, UserData: []byte("secret of g2"), MetaData: map[string]string{"instance-id": "vm-2"}},
+			},
+		},
+		Password: &netspec.Password{
+			Links: []string{"svc0", "gw0"}, Listen: []string{svcIP, gwIP},
+			Guests: []*netspec.GuestPassword{
+				{Ip: g1IP, Mac: g1MAC, Password: "pw-of-g1", Epoch: 3},
+				{Ip: g2IP, Mac: g2MAC},
 			},
 		},
 	}
@@ -280,15 +304,3 @@ func readFile(t *testing.T, path string) string {
 	}
 	return string(b)
 }
-
-// within runs f in a goroutine and fails the test if it does not end in time.
-func within(t *testing.T, limit time.Duration, what string, f func(ctx context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	if err := f(ctx); err != nil && !errors.Is(err, io.EOF) {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-var _ = syscall.SIGKILL

@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/wispcloud/wisp/netsvc/dhcp4"
+	"github.com/wispcloud/wisp/netsvc/dns"
 	"github.com/wispcloud/wisp/netsvc/kernel"
 	"github.com/wispcloud/wisp/netsvc/link"
+	"github.com/wispcloud/wisp/netsvc/metadata"
 	"github.com/wispcloud/wisp/netsvc/namespace"
+	"github.com/wispcloud/wisp/netsvc/password"
 	"github.com/wispcloud/wisp/netsvc/route"
 	"github.com/wispcloud/wisp/netsvc/specsource"
 	"github.com/wispcloud/wisp/proto/netspec"
@@ -34,6 +37,9 @@ type Program struct {
 	source    specsource.Source
 	metrics   net.Listener
 	dhcp      *dhcp4.Service
+	dns       *dns.Service
+	metadata  *metadata.Service
+	password  *password.Service
 	namespace *namespace.Namespace
 	services  []namespace.Service
 }
@@ -74,6 +80,9 @@ func (p *Program) wire(k *kernel.Kernel) {
 		Now:     time.Now,
 		Changed: notify,
 	})
+	p.dns = dns.New(context.Background(), k, p.log.With("service", "dns"))
+	p.metadata = metadata.New(k, p.log.With("service", "metadata"))
+	p.password = password.New(k, p.log.With("service", "password"), notify)
 	p.services = []namespace.Service{
 		{
 			Name:    "link",
@@ -89,6 +98,19 @@ func (p *Program) wire(k *kernel.Kernel) {
 			Name:   "dhcp4",
 			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.dhcp.Apply(ctx, s.GetDhcp4()) },
 			Counts: p.dhcp.Counts,
+		}, {
+			Name:   "dns",
+			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.dns.Apply(ctx, s.GetDns()) },
+			Counts: p.dns.Counts,
+		}, {
+			Name:    "metadata",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return p.metadata.Apply(ctx, s.GetMetadata()) },
+			Repairs: p.metadata.Repairs,
+			Counts:  p.metadata.Counts,
+		}, {
+			Name:   "password",
+			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.password.Apply(ctx, s.GetPassword()) },
+			Counts: p.password.Counts,
 		},
 	}
 	p.namespace = namespace.New(namespace.Options{
@@ -106,6 +128,9 @@ func (p *Program) observe(o *netspec.Observation) {
 	for _, l := range p.dhcp.Leases() {
 		o.Leases = append(o.Leases, &netspec.Lease{Mac: l.MAC.String(), Ip: l.IP.String(), VmId: l.VMID,
 			ExpiresUnixMs: l.Expires.UnixMilli()})
+	}
+	for _, t := range p.password.Taken() {
+		o.PasswordsTaken = append(o.PasswordsTaken, &netspec.PasswordTaken{Ip: t.IP.String(), Epoch: t.Epoch})
 	}
 }
 
@@ -144,7 +169,10 @@ func (p *Program) Run(ctx context.Context) error {
 // Close releases sockets; kernel state stays.
 func (p *Program) Close() error {
 	var errs []error
-	if p.dhcp != nil {
+	if p.namespace != nil { // wired
+		p.password.Close()
+		p.metadata.Close()
+		p.dns.Close()
 		p.dhcp.Close()
 	}
 	if p.source != nil {
