@@ -1,0 +1,480 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/wispcloud/wisp/agent/internal/hostlink/linktest"
+	"github.com/wispcloud/wisp/packaging/lab"
+	"github.com/wispcloud/wisp/proto/hostspec"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+func TestMain(m *testing.M) {
+	lab.Main()
+	os.Exit(m.Run())
+}
+
+// A range of RFC 2544, which no machine has a route to by accident.
+var (
+	testMgmt   = netip.MustParsePrefix("198.18.210.0/24")
+	testPublic = netip.MustParsePrefix("198.18.211.0/24")
+)
+
+// world is one lab host with a real agent, and a coordinator that only does what the test says.
+type world struct {
+	t           *testing.T
+	host        *lab.Host
+	coordinator *linktest.Coordinator
+	authority   *linktest.Authority
+	token       string
+	id          string
+	image       *hostspec.Image
+	generation  uint64
+	spec        *hostspec.HostSpec
+}
+
+func build(t *testing.T, dir, target string) string {
+	t.Helper()
+	path := filepath.Join(dir, filepath.Base(target))
+	out, err := exec.Command("go", "build", "-ldflags", "-X main.version=test", "-o", path,
+		"github.com/wispcloud/wisp/"+target).CombinedOutput()
+	if err != nil {
+		t.Fatalf("build %s: %v\n%s", target, err, out)
+	}
+	return path
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes namespaces, bridges and guests")
+	}
+	dir := t.TempDir()
+	agent := build(t, dir, "agent/cmd/wisp-agent")
+	build(t, dir, "netsvc/cmd/wisp-netsvc")
+	w := &world{t: t}
+	l, err := lab.New(t.Context(), lab.Config{
+		Name: "agent", Dir: filepath.Join(dir, "l"), MgmtPrefix: testMgmt, PublicPrefix: testPublic, AttachRoot: true,
+		AgentBinary: agent, Log: nil,
+		AgentConfig: func(lab.HostInfo) ([]byte, error) {
+			return []byte("join: " + w.token + "\ndata_dir: /var/lib/wisp/agent\naccel: tcg\n"), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close lab: %v", err)
+		}
+	})
+	if w.authority, err = linktest.NewAuthority(); err != nil {
+		t.Fatal(err)
+	}
+	if w.coordinator, err = linktest.Start(w.authority, l.Gateway()+":0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.coordinator.Kill() })
+	w.token, w.id = w.coordinator.Token()
+	w.image = w.addGuest(dir)
+	w.spec = &hostspec.HostSpec{HostId: w.id}
+	w.host = l.Host(1)
+	if err := w.host.PowerOn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("agent's log:\n%s", w.host.Log("agent", 60))
+		}
+	})
+	return w
+}
+
+// addGuest makes the template of the smallest guest.
+func (w *world) addGuest(dir string) *hostspec.Image {
+	w.t.Helper()
+	path := filepath.Join(dir, "guest.qcow2")
+	if out, err := exec.Command("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "testdata/guest.bin", path).CombinedOutput(); err != nil {
+		w.t.Fatalf("make guest: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("qemu-img", "resize", path, "1M").CombinedOutput(); err != nil {
+		w.t.Fatalf("make guest: %v\n%s", err, out)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &hostspec.Image{
+		Sha256: w.coordinator.AddImage(data), SizeBytes: uint64(len(data)), Format: "qcow2", VirtualSizeBytes: 1 << 20,
+	}
+}
+
+// push sends the world's spec under a new generation.
+func (w *world) push() {
+	w.generation++
+	w.spec.Generation = w.generation
+	w.coordinator.SetSpec(w.spec)
+}
+
+// await waits for an observation and says how long it took.
+func (w *world) await(what string, limit time.Duration, ok func(*hostspec.HostObservation) bool) (*hostspec.HostObservation, time.Duration) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	begin := time.Now()
+	o, err := w.coordinator.Wait(ctx, w.id, ok)
+	if err != nil {
+		w.t.Fatalf("%s: %v", what, err)
+	}
+	return o, time.Since(begin)
+}
+
+func (w *world) exec(argv ...string) string {
+	w.t.Helper()
+	out, err := w.host.Exec(w.t.Context(), argv...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// eventually runs a command on the host until it succeeds and prints want.
+func (w *world) eventually(limit time.Duration, want func(out string) bool, argv ...string) time.Duration {
+	w.t.Helper()
+	begin := time.Now()
+	for {
+		out, err := w.host.Exec(w.t.Context(), argv...)
+		if err == nil && want(strings.TrimSpace(out)) {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > limit {
+			w.t.Fatalf("%s: not as wanted after %s: %v %s", strings.Join(argv, " "), limit, err, out)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+const testPool = "0b5c2d3e-0000-4000-8000-00000000000a"
+
+func (w *world) addPool() {
+	w.spec.Pools = []*hostspec.StoragePool{{
+		Id: testPool, Type: hostspec.PoolType_POOL_TYPE_LOCAL, Path: "/var/lib/wisp/pool",
+	}}
+	w.image.PoolId = testPool
+	w.spec.Images = []*hostspec.Image{w.image}
+}
+
+func (w *world) addNetwork(number uint32) *hostspec.Network {
+	id := uuid.NewString()
+	subnet := fmt.Sprintf("10.77.%d.0/24", number)
+	router := fmt.Sprintf("10.77.%d.1/24", number)
+	mac := fmt.Sprintf("02:77:00:00:%02x:01", number)
+	n := &hostspec.Network{
+		Id: id, Number: number, Isolation: hostspec.Isolation_ISOLATION_VXLAN, Segment: 5000 + number,
+		Legs: []*hostspec.Leg{{Name: "svc0", Mac: mac, Isolated: true}},
+		Services: &netspec.NetSpec{
+			NetworkId: id, Generation: 1,
+			Links: []*netspec.Link{{Name: "svc0", Mac: mac, Addresses: []string{router}, StrictArp: true}},
+			Dhcp4: &netspec.Dhcp4{
+				Links: []string{"svc0"}, ServerId: strings.TrimSuffix(router, "/24"), Subnet: subnet, LeaseSeconds: 3600,
+			},
+		},
+	}
+	w.spec.Networks = append(w.spec.Networks, n)
+	return n
+}
+
+func (w *world) addVM(number int, networks ...*hostspec.Network) *hostspec.VirtualMachine {
+	volume := &hostspec.Volume{
+		Id: uuid.NewString(), PoolId: testPool, SizeBytes: 2 << 20, ImageSha256: w.image.GetSha256(), ImageFormat: "qcow2",
+	}
+	w.spec.Volumes = append(w.spec.Volumes, volume)
+	vm := &hostspec.VirtualMachine{
+		Id: uuid.NewString(), InstanceName: fmt.Sprintf("i-2-%d-VM", number), Hostname: "vm" + strconv.Itoa(number),
+		Power: hostspec.PowerState_POWER_STATE_RUNNING, BootEpoch: 1, StartEpoch: 1, Vcpus: 1, CpuMhz: 500, MemoryMib: 32,
+		Disks:            []*hostspec.Disk{{VolumeId: volume.GetId()}},
+		StopGraceSeconds: 20, VncPassword: "s3cretpw", OsType: "Other Linux (64-bit)",
+	}
+	for i, n := range networks {
+		vm.Nics = append(vm.Nics, &hostspec.Nic{
+			Id: uuid.NewString(), NetworkId: n.GetId(), Mac: fmt.Sprintf("02:99:00:00:%02x:%02x", number, i), DefaultNic: i == 0,
+		})
+	}
+	w.spec.Vms = append(w.spec.Vms, vm)
+	return vm
+}
+
+func vmIs(id string, state hostspec.VmState) func(*hostspec.HostObservation) bool {
+	return func(o *hostspec.HostObservation) bool {
+		v := vmOf(o, id)
+		return v != nil && v.GetState() == state
+	}
+}
+
+func vmOf(o *hostspec.HostObservation, id string) *hostspec.VirtualMachineObservation {
+	for _, v := range o.GetVms() {
+		if v.GetId() == id {
+			return v
+		}
+	}
+	return nil
+}
+
+func settled(generation uint64) func(*hostspec.HostObservation) bool {
+	return func(o *hostspec.HostObservation) bool { return o.GetSettledGeneration() >= generation }
+}
+
+// qemu is the process of a VM, by the host's own numbers.
+func (w *world) qemu(vm *hostspec.VirtualMachine) string {
+	w.t.Helper()
+	return w.exec("cat", "/run/libvirt/qemu/"+vm.GetInstanceName()+".pid")
+}
+
+func (w *world) agentPID() string {
+	w.t.Helper()
+	return w.exec("pgrep", "-x", "wisp-agent")
+}
+
+// TestHost walks one real host through its life.
+func TestHost(t *testing.T) {
+	w := newWorld(t)
+	_, joined := w.await("join", 20*time.Second, func(o *hostspec.HostObservation) bool { return o.GetFacts() != nil })
+	t.Logf("joined and observed after %.2f s", joined.Seconds())
+	w.addPool()
+	network := w.addNetwork(1)
+	vm := w.addVM(1, network)
+	w.push()
+	o, took := w.await("first start", 60*time.Second, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_RUNNING))
+	t.Logf("spec to running, image fetched: %.2f s, vnc port %d", took.Seconds(), vmOf(o, vm.GetId()).GetVncPort())
+	w.await("settle", 20*time.Second, settled(w.generation))
+	w.eventually(10*time.Second, func(out string) bool { return strings.Contains(out, "up") },
+		"cat", "/var/lib/wisp/agent/console/"+vm.GetId()+".log")
+
+	t.Run("takeover", func(t *testing.T) { w.testTakeover(t, vm) })
+	t.Run("drift", func(t *testing.T) { w.testDrift(t, network, vm) })
+	t.Run("power", func(t *testing.T) { w.testPower(t, network, vm) })
+	t.Run("guest", func(t *testing.T) { w.testGuest(t, vm) })
+	t.Run("secrets", func(t *testing.T) { w.testSecrets(t) })
+	t.Run("removal", func(t *testing.T) { w.testRemoval(t) })
+}
+
+func (w *world) testTakeover(t *testing.T, vm *hostspec.VirtualMachine) {
+	w.t = t
+	before, netsvc, agent := w.qemu(vm), w.exec("pgrep", "-x", "wisp-netsvc"), w.agentPID()
+	hellos := len(w.coordinator.Hellos())
+	begin := time.Now()
+	if err := w.host.KillAgent(t.Context(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually(20*time.Second, func(out string) bool { return out != agent && out != "" }, "pgrep", "-x", "wisp-agent")
+	started := time.Since(begin)
+	for len(w.coordinator.Hellos()) == hellos {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("the new agent did not link")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	w.await("takeover", 20*time.Second, func(o *hostspec.HostObservation) bool {
+		return o.GetAgentStartedUnixMs() > begin.UnixMilli() && o.GetSettledGeneration() == w.generation
+	})
+	t.Logf("agent restarted after %.2f s, all taken over and reported after %.2f s", started.Seconds(), time.Since(begin).Seconds())
+	if after := w.qemu(vm); after != before {
+		t.Errorf("qemu was process %s, is %s", before, after)
+	}
+	if after := w.exec("pgrep", "-x", "wisp-netsvc"); after != netsvc {
+		t.Errorf("wisp-netsvc was process %s, is %s", netsvc, after)
+	}
+}
+
+func (w *world) testDrift(t *testing.T, network *hostspec.Network, vm *hostspec.VirtualMachine) {
+	w.t = t
+	const limit = 10 * time.Second
+	bridge := fmt.Sprintf("wbr%d", network.GetNumber())
+	ports := func() string {
+		var links []struct{ IfName string }
+		if err := json.Unmarshal([]byte(w.exec("ip", "-j", "link", "show", "master", bridge)), &links); err != nil {
+			t.Fatal(err)
+		}
+		return strconv.Itoa(len(links))
+	}
+	if got := ports(); got != "3" {
+		t.Fatalf("bridge has %s ports, want tap, tunnel and leg", got)
+	}
+	healed := func(what string, took time.Duration) { t.Logf("%s: healed after %.2f s", what, took.Seconds()) }
+
+	w.exec("ip", "link", "del", bridge)
+	healed("bridge deleted", w.eventually(limit, func(out string) bool { return strings.Count(out, "wisp") >= 0 && strings.Count(out, "ifname") == 3 },
+		"ip", "-j", "link", "show", "master", bridge))
+
+	w.exec("ip", "link", "del", fmt.Sprintf("wvx%d", network.GetNumber()))
+	healed("tunnel deleted", w.eventually(limit, func(out string) bool { return strings.Contains(out, "state") },
+		"ip", "link", "show", fmt.Sprintf("wvx%d", network.GetNumber())))
+
+	pid := w.exec("pgrep", "-x", "wisp-netsvc")
+	w.exec("kill", "-9", pid)
+	healed("wisp-netsvc killed", w.eventually(limit, func(out string) bool { return out != "" && out != pid }, "pgrep", "-x", "wisp-netsvc"))
+	namespace := "wisp-" + network.GetId()
+	inside := []string{"ip", "-n", namespace, "-br", "addr", "show", "svc0"}
+	address := func(out string) bool { return strings.Contains(out, "10.77.1.1/24") && strings.Contains(out, "UP") }
+	w.eventually(limit, address, inside...)
+
+	w.exec("ip", "netns", "del", namespace)
+	healed("namespace's name deleted", w.eventually(limit, address, inside...))
+
+	w.exec("ip", "netns", "pids", namespace)
+	w.exec("kill", "-9", w.exec("pgrep", "-x", "wisp-netsvc"))
+	w.exec("ip", "netns", "del", namespace)
+	healed("namespace and process gone", w.eventually(limit, address, inside...))
+
+	before := w.qemu(vm)
+	w.exec("virsh", "destroy", vm.GetInstanceName())
+	o, took := w.await("destroy by hand", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_STOPPED))
+	if cause := vmOf(o, vm.GetId()).GetStopCause(); cause != hostspec.StopCause_STOP_CAUSE_CRASHED {
+		t.Errorf("cause is %s", cause)
+	}
+	t.Logf("domain destroyed by hand: reported after %.2f s", took.Seconds())
+
+	vm.StartEpoch++
+	vm.Ha = true
+	w.push()
+	w.await("start again", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_RUNNING))
+	w.exec("kill", "-9", w.qemu(vm))
+	o, took = w.await("restart by HA", limit, func(o *hostspec.HostObservation) bool {
+		v := vmOf(o, vm.GetId())
+		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetRestarts() == 1
+	})
+	t.Logf("qemu killed, offering has HA: running again after %.2f s", took.Seconds())
+	if after := w.qemu(vm); after == before {
+		t.Errorf("qemu is process %s still", after)
+	}
+
+	w.exec("pkill", "-9", "-x", "libvirtd")
+	pid = w.qemu(vm)
+	_, took = w.await("libvirtd restarted", 20*time.Second, func(o *hostspec.HostObservation) bool {
+		v := vmOf(o, vm.GetId())
+		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetError() == ""
+	})
+	t.Logf("libvirtd killed: all well again after %.2f s", took.Seconds())
+	if after := w.qemu(vm); after != pid {
+		t.Errorf("qemu was process %s, is %s", pid, after)
+	}
+}
+
+// testPower cuts the host's power, takes the coordinator away, and lets the host come back alone.
+func (w *world) testPower(t *testing.T, network *hostspec.Network, vm *hostspec.VirtualMachine) {
+	w.t = t
+	if err := w.host.PowerOff(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	address := w.coordinator.Address()
+	w.coordinator.Kill()
+	begin := time.Now()
+	if err := w.host.PowerOn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	up := time.Since(begin)
+	w.eventually(30*time.Second, func(out string) bool { return strings.Contains(out, "running") },
+		"virsh", "domstate", vm.GetInstanceName())
+	running := time.Since(begin)
+	w.eventually(30*time.Second, func(out string) bool { return strings.Contains(out, "10.77.1.1/24") },
+		"ip", "-n", "wisp-"+network.GetId(), "-br", "addr", "show", "svc0")
+	t.Logf("power on without coordinator: libvirt after %.2f s, guest after %.2f s, network after %.2f s",
+		up.Seconds(), running.Seconds(), time.Since(begin).Seconds())
+	var err error
+	if w.coordinator, err = linktest.Start(w.authority, address); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	w.coordinator.SetSpec(w.spec)
+	_, took := w.await("link again", 20*time.Second, settled(w.generation))
+	t.Logf("coordinator back: linked and settled after %.2f s", took.Seconds())
+}
+
+// testGuest lets the guest decide, and the user.
+func (w *world) testGuest(t *testing.T, vm *hostspec.VirtualMachine) {
+	w.t = t
+	const limit = 15 * time.Second
+	w.await("run", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_RUNNING))
+	pid := w.qemu(vm)
+	vm.BootEpoch++
+	w.push()
+	_, took := w.await("reboot", limit, func(o *hostspec.HostObservation) bool {
+		v := vmOf(o, vm.GetId())
+		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetBootEpoch() == vm.GetBootEpoch()
+	})
+	if after := w.qemu(vm); after == pid {
+		t.Error("reboot left the same qemu")
+	}
+	t.Logf("reboot asked for: %.2f s", took.Seconds())
+
+	w.eventually(limit, func(out string) bool { return true }, "sh", "-c",
+		"printf q > $(virsh ttyconsole "+vm.GetInstanceName()+")")
+	o, took := w.await("shutdown from inside", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_STOPPED))
+	if cause := vmOf(o, vm.GetId()).GetStopCause(); cause != hostspec.StopCause_STOP_CAUSE_GUEST {
+		t.Errorf("cause is %s", cause)
+	}
+	t.Logf("guest powered off: reported after %.2f s", took.Seconds())
+	if err := w.host.KillAgent(t.Context(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UnixMilli()
+	o, _ = w.await("stays off", limit, func(o *hostspec.HostObservation) bool {
+		return o.GetAgentStartedUnixMs() >= now && o.GetSettledGeneration() == w.generation
+	})
+	if v := vmOf(o, vm.GetId()); v.GetState() != hostspec.VmState_VM_STATE_STOPPED || v.GetStopCause() != hostspec.StopCause_STOP_CAUSE_GUEST {
+		t.Errorf("after the agent's restart: %v", v)
+	}
+	vm.StartEpoch++
+	w.push()
+	w.await("start again", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_RUNNING))
+	vm.Power = hostspec.PowerState_POWER_STATE_STOPPED
+	w.push()
+	o, took = w.await("stop", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_STOPPED))
+	if cause := vmOf(o, vm.GetId()).GetStopCause(); cause != hostspec.StopCause_STOP_CAUSE_WANTED {
+		t.Errorf("cause is %s", cause)
+	}
+	t.Logf("stop asked for, guest obeyed: %.2f s", took.Seconds())
+}
+
+// testSecrets looks for the VNC password where it must not be.
+func (w *world) testSecrets(t *testing.T) {
+	w.t = t
+	if log := w.host.Log("agent", 1<<20); strings.Contains(log, "s3cretpw") {
+		t.Error("the VNC password is in the agent's log")
+	}
+	out, err := w.host.Exec(t.Context(), "sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '")
+	if err == nil && strings.Contains(out, "s3cretpw") {
+		t.Error("the VNC password is in a command line")
+	}
+	if strings.Contains(out, w.token) {
+		t.Error("the join token is in a command line")
+	}
+}
+
+// testRemoval takes everything away.
+func (w *world) testRemoval(t *testing.T) {
+	w.t = t
+	pools := w.spec.Pools
+	w.spec.Vms, w.spec.Networks, w.spec.Volumes, w.spec.Images = nil, nil, nil, nil
+	w.push()
+	o, took := w.await("removal", 20*time.Second, func(o *hostspec.HostObservation) bool {
+		return o.GetSettledGeneration() == w.generation && len(o.GetVms()) == 0
+	})
+	t.Logf("everything removed after %.2f s: %d pools left", took.Seconds(), len(o.GetPools()))
+	w.eventually(10*time.Second, func(out string) bool { return out == "" }, "sh", "-c",
+		"virsh list --all --name; ls /run/netns | grep ^wisp- ; ls /var/lib/wisp/pool/volumes; pgrep -x wisp-netsvc; ip -br link | grep -E '^w(br|vx|lg|tp)' || true")
+	w.spec.Pools = pools
+}
