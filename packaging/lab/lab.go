@@ -57,6 +57,9 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if err := l.makeNetwork(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	if err := l.note(func(r *record) { r.Whole = true }); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	return l, nil
 }
 
@@ -140,6 +143,25 @@ func (l *Lab) Host(n int) *Host { return l.hosts[n-1] }
 // Hosts returns all hosts in order.
 func (l *Lab) Hosts() []*Host { return slices.Clone(l.hosts) }
 
+// Dir holds everything of the lab.
+func (l *Lab) Dir() string { return l.cfg.Dir }
+
+// RootLinks names the machine's own links, which exist with AttachRoot.
+func (l *Lab) RootLinks() (mgmt, public string) { return rootLinks(l.cfg.Name) }
+
+// Intact tells whether the network of the lab is there: it is not after the
+// machine was started anew, or after New was killed.
+func (l *Lab) Intact() bool {
+	if _, err := os.Stat(l.switchNetwork()); err != nil {
+		return false
+	}
+	mgmt, public := l.RootLinks()
+	return l.record.Whole && (!l.cfg.AttachRoot || linkExists(mgmt) && linkExists(public))
+}
+
+// ConfigureAgents replaces Config.AgentConfig, for the power-ons that follow.
+func (l *Lab) ConfigureAgents(text func(HostInfo) ([]byte, error)) { l.cfg.AgentConfig = text }
+
 // Start powers on all hosts at once and returns when libvirt answers on each.
 func (l *Lab) Start(ctx context.Context) error {
 	errs := make([]error, len(l.hosts))
@@ -214,10 +236,7 @@ func (r record) removeAll(ctx context.Context) error {
 	for i := 1; i <= r.Hosts; i++ {
 		errs = append(errs, process.KillAll(ctx, process.HasArgs(roleHost, filepath.Join(r.Dir, hostName(i)))))
 	}
-	if r.Network != "" && r.Network != process.Network(os.Getpid()) {
-		errs = append(errs, process.KillAll(ctx, process.InNetwork(r.Network)))
-	}
-	errs = append(errs, process.KillAll(ctx, process.HasArgs(roleSwitch, r.Dir)))
+	errs = append(errs, killSwitch(ctx, r.Dir))
 	if r.Guarded {
 		errs = append(errs, detachRoot(ctx, r))
 	}
@@ -238,6 +257,27 @@ func (r record) removeAll(ctx context.Context) error {
 		}
 	}
 	return r.remove()
+}
+
+// killSwitch ends what Command left running in the switch, then the switch. The
+// namespace is asked of the process that holds it: a name written down may be
+// another's by now, for the kernel gives them out again.
+func killSwitch(ctx context.Context, dir string) error {
+	role := process.HasArgs(roleSwitch, dir)
+	found, err := process.Find(role)
+	if err != nil {
+		return err
+	}
+	for _, p := range found {
+		network := process.Network(p.PID)
+		if network != "" && network != process.Network(os.Getpid()) {
+			err = errors.Join(err, process.KillAll(ctx, func(pid int) bool {
+				return pid != p.PID && process.Network(pid) == network
+			}))
+		}
+		p.Close()
+	}
+	return errors.Join(err, process.KillAll(ctx, role))
 }
 
 // removeTree removes files and first unmounts what may be mounted below: a

@@ -59,7 +59,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// newLab makes a lab that is removed when the test ends, and checks that it is.
+// newTestLab makes a lab that is removed when the test ends, and checks that it is.
 func newTestLab(t *testing.T, cfg Config) *Lab {
 	t.Helper()
 	needRoot(t)
@@ -78,9 +78,43 @@ func newTestLab(t *testing.T, cfg Config) *Lab {
 	return l
 }
 
+// TestCloseEndsCommands: what runs in the switch goes with it.
+func TestCloseEndsCommands(t *testing.T) {
+	l := newTestLab(t, Config{Name: "tcmd"})
+	cmd := l.Command(t.Context(), "sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := waitFor(ctx, "sleep to be in the switch", func() error {
+		if !slices.Contains(l.networks(), process.Network(cmd.Process.Pid)) {
+			return errors.New(process.Network(cmd.Process.Pid))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("command ended with %v, want killed", err)
+	}
+}
+
 // networks names the namespaces that the lab has now.
 func (l *Lab) networks() []string {
-	names := []string{l.record.Network}
+	var names []string
+	found, err := process.Find(process.HasArgs(roleSwitch, l.cfg.Dir))
+	if err != nil {
+		return nil
+	}
+	for _, p := range found {
+		names = append(names, process.Network(p.PID))
+		p.Close()
+	}
 	for _, h := range l.hosts {
 		if pid, err := h.pid(); err == nil {
 			names = append(names, process.Network(pid))
@@ -402,7 +436,9 @@ func TestAfterCrash(t *testing.T) {
 				t.Fatal(err)
 			}
 			if way == "new" {
-				r.Name = "none" // The name is in use again.
+				// The name is in use again, and the new lab's namespaces may have
+				// the old ones' numbers.
+				r.Name, networks = "none", nil
 			}
 			checkGone(t, r, networks)
 			if err := Cleanup(t.Context(), "none"); err != nil {

@@ -36,9 +36,6 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.note(func(r *record) { r.Network = process.Network(pid) }); err != nil {
-		return err
-	}
 	lines := []string{"link set lo up"}
 	for _, bridge := range []string{"mgmt", "public"} {
 		lines = append(lines,

@@ -30,10 +30,10 @@ type record struct {
 	Agent      agentCommand `json:"agent"`
 	Shared     []string     `json:"shared,omitempty"`
 	CacheDir   string       `json:"cache_dir"`
-	// Network is the switch's network namespace as /proc names it.
-	Network string `json:"network,omitempty"`
 	// Guarded is set before the first change to the machine's own network.
-	Guarded    bool `json:"guarded,omitempty"`
+	Guarded bool `json:"guarded,omitempty"`
+	// Whole is set when the network is made.
+	Whole      bool `json:"whole,omitempty"`
 	CreatedDir bool `json:"created_dir"`
 }
 

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is one that runs now. Holding it keeps the kernel from giving its
-// number to another, so a signal can only reach the one that was looked at.
+// Process is one that ran when it was found. Holding it keeps the kernel from
+// giving its number to another; the holder closes it.
 type Process struct {
 	// PID is its number.
 	PID int
@@ -76,6 +76,7 @@ func InNetwork(name string) func(pid int) bool {
 	return func(pid int) bool { return Network(pid) == name }
 }
 
+// Network names the network namespace of a process, "" when it is gone.
 func Network(pid int) string {
 	name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
@@ -89,21 +90,28 @@ func Network(pid int) string {
 func kill(ctx context.Context, victims []Process) error {
 	var errs []error
 	for _, v := range victims {
-		if err := unix.PidfdSendSignal(v.fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = append(errs, fmt.Errorf("kill process %d: %w", v.PID, err))
+		if err := v.Signal(unix.SIGKILL); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	for _, v := range victims {
-		if err := waitGone(ctx, v); err != nil {
+		if err := v.Wait(ctx); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// waitGone waits for a pid descriptor to become readable: the process ended,
-// whether or not its parent has noticed.
-func waitGone(ctx context.Context, p Process) error {
+// Signal sends the process a signal; one that ended is no error.
+func (p Process) Signal(signal unix.Signal) error {
+	if err := unix.PidfdSendSignal(p.fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal process %d: %w", p.PID, err)
+	}
+	return nil
+}
+
+// Wait waits until the process ended, whether or not its parent has noticed.
+func (p Process) Wait(ctx context.Context) error {
 	for {
 		fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(fds, 50)
