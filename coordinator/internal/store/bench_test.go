@@ -252,3 +252,25 @@ func BenchmarkPut(b *testing.B) {
 	}
 	b.ReportMetric(float64(spent)/float64(b.N)/float64(n), "cpu-ns/put")
 }
+
+// BenchmarkRestore restores a snapshot of VMs.
+func BenchmarkRestore(b *testing.B) {
+	n := *benchRecords / 100 * 100
+	db := store.NewDB(tables.VMs)
+	fill(b, db, n, 100)
+	var snapshot bytes.Buffer
+	if _, err := db.Snapshot().WriteTo(&snapshot); err != nil {
+		b.Fatal(err)
+	}
+	var spent time.Duration
+	for b.Loop() {
+		runtime.GC()
+		start := cpu()
+		if err := store.NewDB(tables.VMs).Restore(bytes.NewReader(snapshot.Bytes())); err != nil {
+			b.Fatal(err)
+		}
+		spent += cpu() - start
+	}
+	b.ReportMetric(float64(spent)/float64(b.N)/float64(n), "cpu-ns/record")
+	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(n), "ns/record")
+}

@@ -171,7 +171,7 @@ func (pl *plan) parseRow(b []byte, p unsafe.Pointer, c *reading) error {
 		}
 		if pl.keeps {
 			u := (*cloud.Unknown)(unsafe.Add(p, pl.unknown))
-			*u = append((*u)[:len(*u):len(*u)], b[:n+m]...)
+			*u = append(*u, b[:n+m]...)
 		}
 		b = b[n+m:]
 	}
