@@ -421,7 +421,8 @@ func (w *world) testGuest(t *testing.T, vm *hostspec.VirtualMachine) {
 	t.Logf("reboot asked for: %.2f s", took.Seconds())
 
 	w.eventually(limit, func(out string) bool { return true }, "sh", "-c",
-		"printf q > $(virsh ttyconsole "+vm.GetInstanceName()+")")
+		// qemu looks once a second whether somebody has the terminal open.
+		"(printf q; sleep 3) > $(virsh ttyconsole "+vm.GetInstanceName()+")")
 	o, took := w.await("shutdown from inside", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_STOPPED))
 	if cause := vmOf(o, vm.GetId()).GetStopCause(); cause != hostspec.StopCause_STOP_CAUSE_GUEST {
 		t.Errorf("cause is %s", cause)

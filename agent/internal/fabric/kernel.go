@@ -119,7 +119,7 @@ func (s *snapshot) stale(want Link, have netlink.Link, ids namespaceIDs) string 
 // add makes a link with everything the kernel takes at creation. It is down and has no master yet.
 func (s *snapshot) add(want Link, namespace int) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.Alias, attrs.Group, attrs.MTU = want.Name, want.Alias, Group, int(want.MTU)
+	attrs.Name, attrs.Group, attrs.MTU = want.Name, Group, int(want.MTU)
 	attrs.HardwareAddr = hardware(want.MAC)
 	var link netlink.Link
 	switch want.Sort {
@@ -168,6 +168,12 @@ func (s *snapshot) add(want Link, namespace int) error {
 // shape sets what may differ on a link that exists. It reports whether it changed anything.
 func (s *snapshot) shape(want Link, have netlink.Link) (changed bool, err error) {
 	a := have.Attrs()
+	if want.Alias != "" && a.Alias != want.Alias {
+		// The kernel takes no alias at creation. That a link lacks it is no drift worth counting.
+		if err := netlink.LinkSetAlias(have, want.Alias); err != nil {
+			return false, fmt.Errorf("set alias: %w", err)
+		}
+	}
 	if want.MTU != 0 && a.MTU != int(want.MTU) {
 		changed = true
 		if err := netlink.LinkSetMTU(have, int(want.MTU)); err != nil {

@@ -151,15 +151,25 @@ type Snapshot struct {
 	ComputeErr error
 	NetworkAt  uint64
 	ComputeAt  uint64
+	// Something that left the spec is still being removed.
+	Removing bool
 }
 
 // Snapshot copies the board.
 func (l *Loop) Snapshot() Snapshot {
+	s := l.Desired()
+	removing := l.removing.Load()
+	if s != nil {
+		for id := range l.config.Volumes.Made() {
+			removing = removing || !s.Known(desired.Key{Kind: desired.Volume, ID: id})
+		}
+	}
 	b := l.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Snapshot{
 		Objects: maps.Clone(b.objects), Networks: maps.Clone(b.networks), NetworkErr: b.networkErr,
 		VMs: maps.Clone(b.vms), ComputeErr: b.computeErr, NetworkAt: b.networkAt, ComputeAt: b.computeAt,
+		Removing: removing,
 	}
 }

@@ -28,10 +28,10 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 			want.Taps[fabric.TapName(nic.GetId())] = nic.GetNetworkId()
 		}
 	}
-	held := map[string]bool{}
+	held, problems := map[string]bool{}, map[string]bool{}
 	for key := range s.Problems {
 		if key.Kind == desired.Network {
-			held[key.ID] = true
+			held[key.ID], problems[key.ID] = true, true
 		}
 	}
 	l.holdUsed(s, held)
@@ -58,7 +58,10 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 			delete(l.past, id)
 		}
 	}
-	l.removing.Store(len(want.Keep) > 0)
+	removing := len(want.Keep) > len(problems)
+	if l.removing.Swap(removing) != removing {
+		l.config.Changed()
+	}
 	if l.putNetworks(results, err, s.Generation, begin) {
 		l.compute.poke()
 		l.config.Changed()

@@ -161,7 +161,9 @@ func (l *Loop) deleteVolumes(s *desired.State) {
 		}
 		if err := l.config.Volumes.Delete(id); err != nil {
 			l.log.Error("cannot delete volume", "volume", id, "error", err)
+			continue
 		}
+		l.config.Changed()
 	}
 }
 

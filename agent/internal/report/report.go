@@ -64,7 +64,7 @@ func (r *Reporter) Observe(ctx context.Context) *hostspec.HostObservation {
 		whole := r.objects(o, state, shot)
 		whole = r.networks(o, state, shot) && whole
 		whole = r.vms(o, state, shot) && whole
-		if whole && shot.NetworkAt == state.Generation && shot.ComputeAt == state.Generation {
+		if whole && !shot.Removing && shot.NetworkAt == state.Generation && shot.ComputeAt == state.Generation {
 			r.settled = max(r.settled, state.Generation)
 		}
 	}
