@@ -2,12 +2,13 @@
 // addresses, network offerings, guest networks with their routers, NICs, and the rules of public addresses.
 //
 // Like every area it is functions over a transaction, job steps, a renderer and a fold. A guest network is never told
-// to do something: its rows are rendered into the spec of every host that carries it (Area.HostNetworks), the host
+// to do something: its rows are rendered into the spec of every host that carries it (Area.Render), the host
 // makes it true and reports, and Area.Fold writes what that means. DESIGN.md holds the topology, the life cycle and the
 // invariants.
 package network
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -31,6 +32,7 @@ type Counter interface {
 type Area struct {
 	Seal   Opener
 	Counts Counter
+	Log    *slog.Logger // of secrets that cannot be opened
 }
 
 // The settings this area honours.

@@ -14,9 +14,13 @@ import (
 	"github.com/wispcloud/wisp/proto/netspec"
 )
 
-// absentFor is how long a host must be silent about a network that was taken from it before the network counts as gone
-// without a generation that proves it: when an add and its removal fell into one rendering there is none.
-const absentFor = 30 * time.Second
+// A network that was taken from a host counts as gone there when the host has settled a spec without it; or has accepted
+// one for leaveWithin, when something else keeps it from settling; or has not spoken of the network for absentFor, when
+// an add and its removal fell into one rendering and there never was a spec to accept.
+const (
+	leaveWithin = 10 * time.Second
+	absentFor   = 30 * time.Second
+)
 
 // Fold writes what a host's observation means for networks: routers that run or fail, networks implemented, rules and
 // addresses that hold, networks that are gone, passwords that were taken. An observation without news writes nothing.
@@ -42,9 +46,7 @@ func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) 
 		}
 	}
 	for rt := range tables.Routers.By(tx, "host", store.K(host)) {
-		if rt.State == cloud.VMStopping || rt.State == cloud.VMRunning || rt.State == cloud.VMStarting {
-			errs = append(errs, a.foldAbsent(tx, rt, seen[rt.NetworkID], obs.GetAcceptedGeneration()))
-		}
+		errs = append(errs, a.foldAbsent(tx, rt, seen[rt.NetworkID], obs))
 	}
 	return errors.Join(errs...)
 }
@@ -57,7 +59,7 @@ func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *h
 		rt.Version = v
 	}
 	rt.Error = trouble(o)
-	if applied >= n.PendingIndex && o.GetReady() {
+	if applied >= n.PendingIndex && rt.Error == "" {
 		rt.State, rt.Restarts, rt.AppliedGeneration = cloud.VMRunning, n.Restarts, max(rt.AppliedGeneration, n.PendingIndex)
 		if n.State == cloud.NetworkImplementing {
 			n.State, n.StateSince = cloud.NetworkImplemented, tx.Now()
@@ -87,12 +89,17 @@ func trouble(o *hostspec.NetworkObservation) string {
 }
 
 // foldAbsent notices that a network which was taken from the host is gone there.
-func (a *Area) foldAbsent(tx *store.Tx, rt *cloud.Router, present bool, accepted uint64) error {
+func (a *Area) foldAbsent(tx *store.Tx, rt *cloud.Router, present bool, obs *hostspec.HostObservation) error {
 	n, ok := tables.Networks.Get(tx, rt.NetworkID)
 	if !ok || present || n.State != cloud.NetworkShutdown && n.State != cloud.NetworkDestroy {
 		return nil
 	}
-	if accepted < n.PendingIndex && tx.Now().Sub(n.StateSince) < absentFor {
+	age := tx.Now().Sub(n.StateSince)
+	switch {
+	case obs.GetSettledGeneration() >= n.PendingIndex:
+	case obs.GetAcceptedGeneration() >= n.PendingIndex && age >= leaveWithin:
+	case age >= absentFor:
+	default:
 		return nil
 	}
 	return a.left(tx, n)

@@ -191,8 +191,8 @@ func setAddresses(r store.Reader, n *cloud.Network, q GuestRequest) error {
 		return err
 	}
 	for v := range tables.VLANRanges.By(r, "zone", store.K(n.ZoneID)) {
-		if rangePrefix(v).Overlaps(n.CIDR) {
-			return cloud.Errorf(cloud.Invalid, "The guest network %s overlaps with the public subnet %s of the zone", n.CIDR, rangePrefix(v))
+		if RangePrefix(v).Overlaps(n.CIDR) {
+			return cloud.Errorf(cloud.Invalid, "The guest network %s overlaps with the public subnet %s of the zone", n.CIDR, RangePrefix(v))
 		}
 	}
 	return nil
@@ -247,7 +247,7 @@ func networkDomain(r store.Reader, q GuestRequest) (string, error) {
 			return "", cloud.Errorf(cloud.Invalid, "Parameter networkdomain needs the service %s in the network offering", DNS)
 		}
 		if !domainName(q.Domain) {
-			return "", cloud.Errorf(cloud.Invalid, "Invalid network domain %q: it has at most 190 characters, in labels of 1 to 63 letters, digits and hyphens", q.Domain)
+			return "", badDomain(q.Domain)
 		}
 		return strings.ToLower(q.Domain), nil
 	}
@@ -298,4 +298,32 @@ func GuestsOf(r store.Reader, network cloud.ID) []*cloud.VM {
 	}
 	slices.SortStableFunc(list, func(a, b *cloud.VM) int { return cmp.Compare(a.Name, b.Name) })
 	return list
+}
+
+// UpdateGuest changes names of a network; empty means no change.
+func (a *Area) UpdateGuest(tx *store.Tx, n *cloud.Network, name, text, domain string) error {
+	if n.State == cloud.NetworkDestroy {
+		return cloud.Errorf(cloud.Invalid, "Network %s is being deleted", n.Name)
+	}
+	if name != "" {
+		n.Name = name
+	}
+	if text != "" {
+		n.DisplayText = text
+	}
+	if domain == "" {
+		return tables.Networks.Put(tx, n)
+	}
+	if err := serves(tx, n, DNS); err != nil {
+		return err
+	}
+	if !domainName(domain) {
+		return badDomain(domain)
+	}
+	n.NetworkDomain = strings.ToLower(domain)
+	return touch(tx, n)
+}
+
+func badDomain(s string) error {
+	return cloud.Errorf(cloud.Invalid, "Invalid network domain %q: it has at most 190 characters, in labels of 1 to 63 letters, digits and hyphens", s)
 }

@@ -149,43 +149,38 @@ func anyRuns(r store.Reader, n *cloud.Network, except cloud.ID) bool {
 	return false
 }
 
-// Ready tells whether the networks of a VM are up, and if not what is waited for. The VM's own host needs no question:
-// its agent brings a network up before the VMs that are in it.
-func (a *Area) Ready(r store.Reader, vm *cloud.VM) (waiting string, err error) {
+// Ready tells whether the networks of a VM are up; if not, changes of which rows to wait for. An error is final. The
+// VM's own host needs no question: its agent brings a network up before the VMs that are in it.
+func (a *Area) Ready(r store.Reader, vm *cloud.VM) (ready bool, waitOn []cloud.ID, err error) {
 	for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
 		n, ok := tables.Networks.Get(r, nic.NetworkID)
 		switch {
 		case !ok:
-			return "", &store.NotFound{Table: "network", ID: nic.NetworkID}
+			return false, nil, &store.NotFound{Table: "network", ID: nic.NetworkID}
 		case n.State == cloud.NetworkImplemented:
 		case n.State == cloud.NetworkImplementing:
-			return waitingFor(r, n), nil
+			waitOn = append(waitOn, n.ID)
 		default:
-			return "", cloud.Errorf(cloud.Unavailable, "Network %s is in state %s", n.Name, n.State)
+			return false, nil, cloud.Errorf(cloud.Unavailable, "Network %s is in state %s", n.Name, n.State)
 		}
 	}
-	return "", nil
+	return len(waitOn) == 0, waitOn, nil
 }
 
-// waitingFor says what an Implementing network waits for.
-func waitingFor(r store.Reader, n *cloud.Network) string {
+// WaitingFor says, for a person, what a network that is not up waits for.
+func WaitingFor(r store.Reader, n *cloud.Network) string {
 	rt, ok := RouterOf(r, n.ID)
 	if !ok {
 		return "network " + n.Name
 	}
 	text := "router " + rt.Name + " of network " + n.Name
 	if h, ok := tables.Hosts.Get(r, rt.HostID); ok {
-		text += " on host " + h.Name
+		text += " on host " + h.Name + ", which is " + h.Status.String()
 	}
 	if rt.Error != "" {
 		text += " (" + rt.Error + ")"
 	}
 	return text
-}
-
-// ReadyOn tells whether a network is up for VMs of a host.
-func (a *Area) ReadyOn(_ store.Reader, n *cloud.Network, _ cloud.ID) bool {
-	return n.State == cloud.NetworkImplemented
 }
 
 // Features lists the kernel features a host needs to carry the VM's networks.

@@ -1,8 +1,6 @@
 package network
 
 import (
-	"fmt"
-
 	"github.com/wispcloud/wisp/coordinator/internal/alloc"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -50,7 +48,7 @@ func (v *rendering) secret(what string, vm cloud.ID, sealed cloud.Sealed) string
 	}
 	text, err := v.open.Open(sealed)
 	if err != nil {
-		v.errs = append(v.errs, fmt.Errorf("open %s of vm %s: %w", what, vm, err))
+		v.log.Error("could not open a secret", "what", what, "vm", vm, "error", err)
 	}
 	return text
 }

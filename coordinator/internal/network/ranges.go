@@ -153,7 +153,7 @@ func checkRange(r store.Reader, v *cloud.VLANRange, p netip.Prefix, physical *cl
 		if v.Start.Compare(o.End) <= 0 && o.Start.Compare(v.End) <= 0 {
 			return cloud.Errorf(cloud.Invalid, "The range %s-%s overlaps with the range %s-%s of VLAN %s", v.Start, v.End, o.Start, o.End, o.VLAN)
 		}
-		other := rangePrefix(o)
+		other := RangePrefix(o)
 		if o.VLAN == v.VLAN && other == p && o.Gateway != v.Gateway {
 			return cloud.Errorf(cloud.Invalid, "VLAN %s has gateway %s in subnet %s already", o.VLAN, o.Gateway, p)
 		}
@@ -179,8 +179,8 @@ func checkRange(r store.Reader, v *cloud.VLANRange, p netip.Prefix, physical *cl
 	return nil
 }
 
-// rangePrefix is the subnet of a range.
-func rangePrefix(v *cloud.VLANRange) netip.Prefix {
+// RangePrefix is the subnet of a range.
+func RangePrefix(v *cloud.VLANRange) netip.Prefix {
 	bits, _ := alloc.MaskBits(v.Netmask)
 	return netip.PrefixFrom(v.Gateway, bits).Masked()
 }
@@ -220,3 +220,10 @@ func boolRank(b bool) int {
 	}
 	return 0
 }
+
+// VLANURI is a range's VLAN as clients see it.
+func VLANURI(v *cloud.VLANRange) string { return "vlan://" + v.VLAN }
+
+// PublicNetworkID is the id under which the API shows a zone's public network. There is no such row: the network is the
+// ranges and addresses of the zone.
+func PublicNetworkID(zone cloud.ID) cloud.ID { return cloud.NameID("public_network", zone.String()) }

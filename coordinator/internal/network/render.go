@@ -2,7 +2,7 @@ package network
 
 import (
 	"cmp"
-	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 
@@ -24,55 +24,19 @@ const (
 // metadataAddress is where guests look for metadata without knowing their network.
 var metadataAddress = netip.MustParseAddr("169.254.169.254")
 
-// HostNetworks renders every network that a host carries, in the order of their numbers.
-//
-// It is a pure function of the state. NetSpec.generation is left to whoever renders the host spec: it must be the host
-// spec's own, and that the index of the state it was rendered from (Fold counts on it). An error tells of secrets that
-// could not be opened; what was rendered is whole but for them.
-func (a *Area) HostNetworks(r store.Reader, host cloud.ID) ([]*hostspec.Network, error) {
-	nets := map[cloud.ID]*cloud.Network{}
-	add := func(id cloud.ID) {
-		if _, ok := nets[id]; ok {
-			return
-		}
-		if n, ok := tables.Networks.Get(r, id); ok {
-			nets[id] = n
-		}
-	}
-	for vm := range tables.VMs.By(r, "host", store.K(host)) {
-		for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
-			add(nic.NetworkID)
-		}
-	}
-	for rt := range tables.Routers.By(r, "host", store.K(host)) {
-		add(rt.NetworkID)
-	}
-	list := make([]*cloud.Network, 0, len(nets))
-	for _, n := range nets {
-		list = append(list, n)
-	}
-	slices.SortFunc(list, func(x, y *cloud.Network) int { return cmp.Compare(x.Number, y.Number) })
-	var out []*hostspec.Network
-	var errs []error
-	for _, n := range list {
-		spec, err := a.Render(r, host, n)
-		if spec != nil {
-			out = append(out, spec)
-		}
-		errs = append(errs, err)
-	}
-	return out, errors.Join(errs...)
-}
-
 // Render renders one network on one host; nil where the host does not carry it.
-func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) (*hostspec.Network, error) {
+//
+// It is a pure function of the state. NetSpec.generation is left to whoever sends the host spec: it is the host spec's
+// own, and that is the index of the state it was rendered from (Fold counts on both). A secret that cannot be opened is
+// left out and logged: the guest has no user data then, but a network.
+func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) *hostspec.Network {
 	if !carried(n) || n.Segment == 0 {
-		return nil, nil
+		return nil
 	}
-	v := &rendering{r: r, open: a.Seal, host: host, n: n}
+	v := &rendering{r: r, open: a.Seal, log: a.Log, host: host, n: n}
 	v.load()
 	if !v.here && !v.isRouter {
-		return nil, nil
+		return nil
 	}
 	spec := &hostspec.Network{
 		Id: n.ID.String(), Isolation: hostspec.Isolation_ISOLATION_VLAN, Segment: n.Segment,
@@ -92,13 +56,14 @@ func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) (*hostspe
 		}
 	}
 	spec.Services = v.services()
-	return spec, errors.Join(v.errs...)
+	return spec
 }
 
 // rendering is one network seen from one host.
 type rendering struct {
 	r    store.Reader
 	open Opener
+	log  *slog.Logger
 	host cloud.ID
 	n    *cloud.Network
 
@@ -110,7 +75,6 @@ type rendering struct {
 	guests   []guest
 	hosts    map[cloud.ID]bool // all that carry the network
 	public   []address         // the source NAT address first
-	errs     []error
 }
 
 type guest struct {
@@ -233,7 +197,7 @@ func (v *rendering) route(s *netspec.NetSpec) {
 	}
 	pub := &netspec.Link{Name: publicLink, Mac: alloc.FormatMAC(v.router.PublicMAC), Announce: true, StrictArp: true}
 	for _, p := range v.public {
-		pub.Addresses = append(pub.Addresses, netip.PrefixFrom(p.ip.Address, rangePrefix(p.of).Bits()).String())
+		pub.Addresses = append(pub.Addresses, netip.PrefixFrom(p.ip.Address, RangePrefix(p.of).Bits()).String())
 	}
 	s.Links = append(s.Links, pub)
 	s.Routes = append(s.Routes, &netspec.Route{

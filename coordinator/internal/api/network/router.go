@@ -1,0 +1,165 @@
+package network
+
+import (
+	"cmp"
+	"iter"
+	"net/netip"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/alloc"
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	area "github.com/wispcloud/wisp/coordinator/internal/network"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// RouterAnswer is a virtual router as clients see it.
+type RouterAnswer struct {
+	ID                cloud.ID    `json:"id" doc:"the router"`
+	Name              string      `json:"name" doc:"its name"`
+	Account           string      `json:"account" doc:"owner of its network"`
+	DomainID          cloud.ID    `json:"domainid" doc:"domain of the owner"`
+	Domain            string      `json:"domain" doc:"name of that domain"`
+	ZoneID            cloud.ID    `json:"zoneid" doc:"its zone"`
+	ZoneName          string      `json:"zonename" doc:"name of the zone"`
+	PodID             cloud.ID    `json:"podid,omitempty" doc:"pod of its host"`
+	HostID            cloud.ID    `json:"hostid,omitempty" doc:"host it runs on"`
+	HostName          string      `json:"hostname,omitempty" doc:"name of that host"`
+	State             string      `json:"state" doc:"Starting, Running, Stopping or Stopped"`
+	HostControlState  string      `json:"hostcontrolstate,omitempty" doc:"what the host last said is wrong with it"`
+	Created           api.Time    `json:"created" doc:"when it was made"`
+	DNS1              netip.Addr  `json:"dns1,omitempty" doc:"resolver it forwards to"`
+	DNS2              netip.Addr  `json:"dns2,omitempty" doc:"the second one"`
+	NetworkDomain     string      `json:"networkdomain,omitempty" doc:"DNS domain of its network"`
+	Gateway           netip.Addr  `json:"gateway,omitempty" doc:"gateway on its public side"`
+	PublicIP          netip.Addr  `json:"publicip,omitempty" doc:"its source NAT address"`
+	PublicMAC         string      `json:"publicmacaddress,omitempty" doc:"MAC address of its public side"`
+	PublicNetmask     string      `json:"publicnetmask,omitempty" doc:"netmask of its public side"`
+	PublicNetworkID   cloud.ID    `json:"publicnetworkid,omitempty" doc:"the public network"`
+	GuestIPAddress    netip.Addr  `json:"guestipaddress,omitempty" doc:"its address in the guest network"`
+	GuestMACAddress   string      `json:"guestmacaddress,omitempty" doc:"MAC address in the guest network"`
+	GuestNetmask      string      `json:"guestnetmask,omitempty" doc:"netmask of the guest network"`
+	GuestNetworkID    cloud.ID    `json:"guestnetworkid" doc:"its network"`
+	GuestNetworkName  string      `json:"guestnetworkname,omitempty" doc:"name of that network"`
+	Hypervisor        string      `json:"hypervisor" doc:"KVM"`
+	IsRedundantRouter bool        `json:"isredundantrouter" doc:"false"`
+	RedundantState    string      `json:"redundantstate" doc:"UNKNOWN"`
+	Role              string      `json:"role" doc:"VIRTUAL_ROUTER"`
+	Version           string      `json:"version,omitempty" doc:"version of its network services"`
+	RequiresUpgrade   bool        `json:"requiresupgrade" doc:"false: hosts upgrade by themselves"`
+	NIC               []routerNIC `json:"nic" doc:"its legs"`
+}
+
+type routerNIC struct {
+	ID          cloud.ID   `json:"id" doc:"the leg"`
+	NetworkID   cloud.ID   `json:"networkid" doc:"network it is in"`
+	Netmask     string     `json:"netmask" doc:"netmask"`
+	Gateway     netip.Addr `json:"gateway,omitempty" doc:"gateway"`
+	IPAddress   netip.Addr `json:"ipaddress" doc:"address"`
+	MACAddress  string     `json:"macaddress" doc:"MAC address"`
+	TrafficType string     `json:"traffictype" doc:"Guest or Public"`
+	IsDefault   bool       `json:"isdefault" doc:"true for the leg with the default route"`
+}
+
+func viewRouter(r store.Reader, rt *cloud.Router) RouterAnswer {
+	a := RouterAnswer{
+		ID: rt.ID, Name: rt.Name, DomainID: rt.DomainID, ZoneID: rt.ZoneID, PodID: rt.PodID, HostID: rt.HostID, State: rt.State.String(),
+		HostControlState: rt.Error, Created: api.Time(rt.Created), GuestNetworkID: rt.NetworkID, Hypervisor: "KVM",
+		RedundantState: "UNKNOWN", Role: "VIRTUAL_ROUTER", Version: rt.Version, NIC: []routerNIC{},
+	}
+	if o, ok := tables.Accounts.Get(r, rt.AccountID); ok {
+		a.Account = o.Name
+	}
+	if d, ok := tables.Domains.Get(r, rt.DomainID); ok {
+		a.Domain = d.Name
+	}
+	if z, ok := tables.Zones.Get(r, rt.ZoneID); ok {
+		a.ZoneName, a.DNS1, a.DNS2 = z.Name, z.DNS1, z.DNS2
+	}
+	if h, ok := tables.Hosts.Get(r, rt.HostID); ok {
+		a.HostName = h.Name
+	}
+	a.legs(r, rt)
+	return a
+}
+
+func (a *RouterAnswer) legs(r store.Reader, rt *cloud.Router) {
+	if n, ok := tables.Networks.Get(r, rt.NetworkID); ok {
+		a.NetworkDomain, a.GuestNetworkName = n.NetworkDomain, n.Name
+		a.GuestIPAddress, a.GuestMACAddress = n.Gateway, alloc.FormatMAC(n.GatewayMAC)
+		a.GuestNetmask = alloc.Netmask(n.CIDR.Bits())
+		if n.DNS1.IsValid() {
+			a.DNS1, a.DNS2 = n.DNS1, n.DNS2
+		}
+		a.NIC = append(a.NIC, routerNIC{
+			ID: cloud.NameID("router_nic", rt.ID.String()+"/guest"), NetworkID: n.ID, Netmask: a.GuestNetmask, IPAddress: n.Gateway,
+			MACAddress: a.GuestMACAddress, TrafficType: "Guest",
+		})
+	}
+	ip, ok := area.SourceNATOf(r, rt.NetworkID)
+	if !ok {
+		return
+	}
+	v, ok := tables.VLANRanges.Get(r, ip.RangeID)
+	if !ok {
+		return
+	}
+	a.PublicIP, a.PublicMAC, a.PublicNetmask, a.Gateway = ip.Address, alloc.FormatMAC(rt.PublicMAC), v.Netmask, v.Gateway
+	a.PublicNetworkID = area.PublicNetworkID(rt.ZoneID)
+	a.NIC = append(a.NIC, routerNIC{
+		ID: cloud.NameID("router_nic", rt.ID.String()+"/public"), NetworkID: a.PublicNetworkID, Netmask: v.Netmask, Gateway: v.Gateway,
+		IPAddress: ip.Address, MACAddress: a.PublicMAC, TrafficType: "Public", IsDefault: true,
+	})
+}
+
+type listRoutersParams struct {
+	api.ListParams
+	api.OwnedParams
+	ID        cloud.ID `api:"id" doc:"this router only"`
+	Name      string   `api:"name" doc:"the router of this name"`
+	ForVPC    *bool    `api:"forvpc" doc:"routers of VPCs, or of other networks"`
+	HostID    cloud.ID `api:"hostid" ref:"host" doc:"routers on this host"`
+	NetworkID cloud.ID `api:"networkid" ref:"network" doc:"the router of this network"`
+	PodID     cloud.ID `api:"podid" ref:"pod" doc:"routers in this pod"`
+	State     string   `api:"state" doc:"routers in this state"`
+	Version   string   `api:"version" since:"4.5" doc:"routers of this version"`
+	VPCID     string   `api:"vpcid" type:"uuid" doc:"the router of this VPC"`
+	ZoneID    cloud.ID `api:"zoneid" ref:"zone" doc:"routers of this zone"`
+}
+
+func (h handlers) listRouters() api.Command {
+	return api.Command{
+		Name: "listRouters", Doc: "Lists virtual routers.", Roles: api.Admins, Object: "router",
+		Run: api.List(api.Lister[listRoutersParams, cloud.Router, RouterAnswer]{
+			Rows: func(c *api.Call, p *listRoutersParams) (iter.Seq[*cloud.Router], error) {
+				if p.VPCID != "" || p.ForVPC != nil && *p.ForVPC {
+					return nil, nil
+				}
+				rows := tables.Routers.All(c.Read)
+				switch account, one := c.Scope.Account(); {
+				case !p.NetworkID.IsZero():
+					rows = tables.Routers.By(c.Read, "network", store.K(p.NetworkID))
+				case !p.HostID.IsZero():
+					rows = tables.Routers.By(c.Read, "host", store.K(p.HostID))
+				case one:
+					rows = tables.Routers.By(c.Read, "account", store.K(account))
+				}
+				return filter(rows, p.keeps), nil
+			},
+			Owner: func(_ *api.Call, rt *cloud.Router) api.Owner {
+				return api.Owner{Account: rt.AccountID, Domain: rt.DomainID}
+			},
+			Keyword: func(rt *cloud.Router) string { return rt.Name },
+			Less:    func(a, b *cloud.Router) int { return cmp.Compare(a.Number, b.Number) },
+			View:    func(c *api.Call, rt *cloud.Router) RouterAnswer { return viewRouter(c.Read, rt) },
+		}),
+	}
+}
+
+func (p *listRoutersParams) keeps(rt *cloud.Router) bool {
+	id := func(want, has cloud.ID) bool { return want.IsZero() || want == has }
+	return id(p.ID, rt.ID) && id(p.HostID, rt.HostID) && id(p.NetworkID, rt.NetworkID) && id(p.PodID, rt.PodID) && id(p.ZoneID, rt.ZoneID) &&
+		(p.Name == "" || p.Name == rt.Name) && (p.State == "" || strings.EqualFold(p.State, rt.State.String())) &&
+		(p.Version == "" || p.Version == rt.Version)
+}

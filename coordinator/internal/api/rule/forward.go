@@ -1,0 +1,172 @@
+package rule
+
+import (
+	"cmp"
+	"iter"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/network"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// ForwardAnswer is a port forwarding rule as clients see it. Ports are texts: clients want them so.
+type ForwardAnswer struct {
+	ID             cloud.ID   `json:"id" doc:"the rule"`
+	PrivatePort    string     `json:"privateport" doc:"first port of the VM"`
+	PrivateEndPort string     `json:"privateendport" doc:"last port of the VM"`
+	Protocol       string     `json:"protocol" doc:"tcp or udp"`
+	PublicPort     string     `json:"publicport" doc:"first public port"`
+	PublicEndPort  string     `json:"publicendport" doc:"last public port"`
+	VMID           cloud.ID   `json:"virtualmachineid" doc:"the VM"`
+	VMName         string     `json:"virtualmachinename,omitempty" doc:"name of the VM"`
+	VMDisplayName  string     `json:"virtualmachinedisplayname,omitempty" doc:"display name of the VM"`
+	VMGuestIP      netip.Addr `json:"vmguestip" doc:"address of the VM"`
+	IPAddressID    cloud.ID   `json:"ipaddressid" doc:"the public address"`
+	IPAddress      netip.Addr `json:"ipaddress" doc:"that address"`
+	NetworkID      cloud.ID   `json:"networkid" doc:"guest network of the VM"`
+	State          string     `json:"state" doc:"Add until the router has it, Active, Deleting"`
+	CIDRList       string     `json:"cidrlist" doc:"sources the firewall was opened for, separated by commas"`
+	ForDisplay     bool       `json:"fordisplay" doc:"true"`
+	Tags           []struct{} `json:"tags" doc:"tags"`
+}
+
+func viewForward(r store.Reader, p *cloud.PortForwardingRule) ForwardAnswer {
+	port := func(n uint16) string { return strconv.Itoa(int(n)) }
+	a := ForwardAnswer{
+		ID: p.ID, PrivatePort: port(p.PrivateStart), PrivateEndPort: port(p.PrivateEnd), Protocol: p.Protocol,
+		PublicPort: port(p.PublicStart), PublicEndPort: port(p.PublicEnd), VMID: p.VMID, VMGuestIP: p.GuestIP, IPAddressID: p.IPID,
+		NetworkID: p.NetworkID, State: p.State.String(), CIDRList: strings.Join(p.CIDRs, ","), ForDisplay: true, Tags: []struct{}{},
+	}
+	if vm, ok := tables.VMs.Get(r, p.VMID); ok {
+		a.VMName, a.VMDisplayName = vm.Name, vm.DisplayName
+	}
+	if ip, ok := tables.PublicIPs.Get(r, p.IPID); ok {
+		a.IPAddress = ip.Address
+	}
+	return a
+}
+
+type forwardParams struct {
+	IPAddressID    cloud.ID   `api:"ipaddressid,required" ref:"ipaddress" doc:"the public address"`
+	PrivatePort    *int       `api:"privateport,required" doc:"first port of the VM"`
+	PrivateEndPort *int       `api:"privateendport" doc:"last port of the VM"`
+	Protocol       string     `api:"protocol,required" doc:"tcp or udp"`
+	PublicPort     *int       `api:"publicport,required" doc:"first public port"`
+	PublicEndPort  *int       `api:"publicendport" doc:"last public port"`
+	VMID           cloud.ID   `api:"virtualmachineid,required" ref:"virtualmachine" doc:"the VM"`
+	CIDRList       []string   `api:"cidrlist" doc:"sources to open the firewall for; any when absent"`
+	NetworkID      cloud.ID   `api:"networkid" ref:"network" doc:"network of the VM and the address"`
+	OpenFirewall   *bool      `api:"openfirewall" doc:"true (the default): open the firewall for the public ports as well"`
+	VMGuestIP      netip.Addr `api:"vmguestip" since:"4.2" doc:"address of the VM; that of its NIC in the network when absent"`
+}
+
+func (h handlers) forward() api.Command {
+	return api.Command{
+		Name: "createPortForwardingRule", Doc: "Sends ports of a public address to a VM.", Roles: api.Everyone,
+		Event: "NET.RULEADD", Entity: "PortForwardingRule", Object: "portforwardingrule",
+		Run: api.AsyncCreate(func(c *api.Call, tx *store.Tx, p *forwardParams) (*api.Start, error) {
+			ip, err := get(tx, tables.PublicIPs, "ipaddressid", p.IPAddressID)
+			if err != nil {
+				return nil, err
+			}
+			vm, err := get(tx, tables.VMs, "virtualmachineid", p.VMID)
+			if err != nil {
+				return nil, err
+			}
+			if !p.NetworkID.IsZero() && p.NetworkID != ip.NetworkID {
+				return nil, cloud.Errorf(cloud.Invalid, "Public address %s does not belong to the network of parameter networkid", ip.Address)
+			}
+			f, err := h.Area.Forward(tx, ip, network.ForwardRequest{
+				Protocol: p.Protocol, PublicStart: p.PublicPort, PublicEnd: p.PublicEndPort, PrivateStart: p.PrivatePort, PrivateEnd: p.PrivateEndPort,
+				VM: vm, GuestIP: p.VMGuestIP, Open: p.OpenFirewall == nil || *p.OpenFirewall, CIDRs: p.CIDRList,
+			})
+			return startForward(c, tx, f, "Port forwarding on "+ip.Address.String(), err)
+		}),
+		Step: h.Area.ForwardStep,
+		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
+			f, err := get(r, tables.PortForwardingRules, "id", j.InstanceID)
+			if err != nil {
+				return nil, err
+			}
+			return viewForward(r, f), nil
+		},
+	}
+}
+
+func startForward(c *api.Call, tx *store.Tx, f *cloud.PortForwardingRule, text string, err error) (*api.Start, error) {
+	if err != nil {
+		return nil, err
+	}
+	o := api.Owner{Account: f.AccountID, Domain: f.DomainID}
+	c.Describe(f.ID, text)
+	c.EventOwner(o)
+	return &api.Start{InstanceID: f.ID, Deadline: network.ConfirmWait(tx), Owner: o}, nil
+}
+
+type listForwardsParams struct {
+	api.ListParams
+	api.OwnedParams
+	ID          cloud.ID `api:"id" doc:"this rule only"`
+	IPAddressID cloud.ID `api:"ipaddressid" ref:"ipaddress" doc:"rules of this public address"`
+	NetworkID   cloud.ID `api:"networkid" ref:"network" since:"4.3" doc:"rules of this network"`
+}
+
+func (h handlers) listForwards() api.Command {
+	t := tables.PortForwardingRules
+	return api.Command{
+		Name: "listPortForwardingRules", Doc: "Lists port forwarding rules.", Roles: api.Everyone, Object: "portforwardingrule",
+		Run: api.List(api.Lister[listForwardsParams, cloud.PortForwardingRule, ForwardAnswer]{
+			Rows: func(c *api.Call, p *listForwardsParams) (iter.Seq[*cloud.PortForwardingRule], error) {
+				rows := t.All(c.Read)
+				switch account, one := c.Scope.Account(); {
+				case !p.IPAddressID.IsZero():
+					rows = t.By(c.Read, "ip", store.K(p.IPAddressID))
+				case !p.NetworkID.IsZero():
+					rows = t.By(c.Read, "network", store.K(p.NetworkID))
+				case one:
+					rows = t.By(c.Read, "account", store.K(account))
+				}
+				return func(yield func(*cloud.PortForwardingRule) bool) {
+					for f := range rows {
+						if (p.ID.IsZero() || f.ID == p.ID) && (p.NetworkID.IsZero() || f.NetworkID == p.NetworkID) && !yield(f) {
+							return
+						}
+					}
+				}, nil
+			},
+			Owner: func(_ *api.Call, f *cloud.PortForwardingRule) api.Owner {
+				return api.Owner{Account: f.AccountID, Domain: f.DomainID}
+			},
+			Keyword: func(f *cloud.PortForwardingRule) string { return f.Protocol + "\n" + f.GuestIP.String() },
+			Less: func(a, b *cloud.PortForwardingRule) int {
+				return cmp.Or(a.Created.Compare(b.Created), slices.Compare(a.ID[:], b.ID[:]))
+			},
+			View: func(c *api.Call, f *cloud.PortForwardingRule) ForwardAnswer { return viewForward(c.Read, f) },
+		}),
+	}
+}
+
+type unforwardParams struct {
+	ID cloud.ID `api:"id,required" ref:"portforwardingrule" doc:"the rule"`
+}
+
+func (h handlers) unforward() api.Command {
+	return api.Command{
+		Name: "deletePortForwardingRule", Doc: "Stops sending ports of a public address to a VM.", Roles: api.Everyone,
+		Event: "NET.RULEDELETE", Entity: "PortForwardingRule",
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *unforwardParams) (*api.Start, error) {
+			f, err := get(tx, tables.PortForwardingRules, "id", p.ID)
+			if err != nil {
+				return nil, err
+			}
+			return startForward(c, tx, f, "Port forwarding", h.Area.Unforward(tx, f))
+		}),
+		Step: h.Area.UnforwardStep,
+	}
+}
