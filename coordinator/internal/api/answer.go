@@ -51,3 +51,6 @@ type Started struct {
 	ID    cloud.ID `json:"id,omitempty" doc:"the new object"`
 	JobID cloud.ID `json:"jobid" doc:"the job to ask about with queryAsyncJobResult"`
 }
+
+// JSON is a part of an answer that is encoded already: one JSON value.
+type JSON string

@@ -37,6 +37,7 @@ const (
 	pointerAnswer
 	mapAnswer
 	anyAnswer
+	rawAnswer
 )
 
 // answerField is one field of an answer struct.
@@ -91,6 +92,15 @@ func (e *encoder) compile(seen map[reflect.Type]*encoder) error {
 		return nil
 	case reflect.TypeFor[netip.Prefix]():
 		e.scalar("string", appendPrefix, func(p unsafe.Pointer) bool { return !(*netip.Prefix)(p).IsValid() })
+		return nil
+	case reflect.TypeFor[JSON]():
+		e.shape = rawAnswer
+		e.scalar("object", func(b []byte, p unsafe.Pointer) []byte {
+			if len(*(*JSON)(p)) == 0 {
+				return append(b, "null"...)
+			}
+			return append(b, *(*JSON)(p)...)
+		}, func(p unsafe.Pointer) bool { return len(*(*JSON)(p)) == 0 })
 		return nil
 	case reflect.TypeFor[cloud.Secret](), reflect.TypeFor[cloud.Sealed](), reflect.TypeFor[time.Time]():
 		return fmt.Errorf("an answer cannot hold a %s", e.typ)

@@ -34,8 +34,8 @@ type Handler struct {
 	write func(c *Call, tx *store.Tx, p any) (any, error)
 	start func(c *Call, tx *store.Tx, p any) (*Start, error)
 	// prepare runs once before the transaction; what it gives is Call.Prepared in every run of the closure.
-	prepare func() (any, error)
-	raw   func(c *Call, x *Exchange, p any) (any, error)
+	prepare func(c *Call, p any) (any, error)
+	raw     func(c *Call, x *Exchange, p any) (any, error)
 }
 
 // Query answers from c.Read and changes nothing. The answer stands under Command.Object, or flat where that is empty.
@@ -90,6 +90,30 @@ func Change[P, R any](f func(c *Call, tx *store.Tx, p *P) (R, error)) Handler {
 	}
 }
 
+// ChangeWith is Change with slow work before it (hashing a password, making a key): transactions run one after the
+// other, and may run again. What prepare returns is given to each run of f. c.Read is not a transaction in prepare.
+func ChangeWith[P, X, R any](prepare func(c *Call, p *P) (X, error), f func(c *Call, tx *store.Tx, p *P, x X) (R, error)) Handler {
+	return Handler{
+		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
+		prepare: func(c *Call, p any) (any, error) { return prepare(c, p.(*P)) },
+		write: func(c *Call, tx *store.Tx, p any) (any, error) {
+			r, err := f(c, tx, p.(*P), c.Prepared.(X))
+			return &r, err
+		},
+	}
+}
+
+// ChangeList is a Change whose answer clients take as a list: {"count":1,"<object>":[..]}.
+func ChangeList[P, R any](f func(c *Call, tx *store.Tx, p *P) ([]R, error)) Handler {
+	return Handler{
+		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
+		write: func(c *Call, tx *store.Tx, p any) (any, error) {
+			rows, err := f(c, tx, p.(*P))
+			return &listing[R]{len(rows), rows}, err
+		},
+	}
+}
+
 // Delete is a Change that answers {"success":"true"}.
 func Delete[P any](f func(c *Call, tx *store.Tx, p *P) error) Handler {
 	return Change(func(c *Call, tx *store.Tx, p *P) (Success, error) {
@@ -100,7 +124,7 @@ func Delete[P any](f func(c *Call, tx *store.Tx, p *P) error) Handler {
 // Prepare has f run before the transaction of a Change: work that is slow (making a key) and must not hold up the writes
 // of others. It runs after authentication; what it gives is Call.Prepared.
 func (h Handler) Prepare(f func() (any, error)) Handler {
-	h.prepare = f
+	h.prepare = func(*Call, any) (any, error) { return f() }
 	return h
 }
 

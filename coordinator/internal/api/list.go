@@ -27,7 +27,12 @@ type OwnedParams struct {
 	ProjectID   string   `api:"projectid" doc:"only of this project; -1 for all projects" type:"uuid"`
 }
 
-func (o *OwnedParams) owned() *OwnedParams { return o }
+// Owned implements Owned.
+func (o *OwnedParams) Owned() *OwnedParams { return o }
+
+// Owned is implemented by the parameters of lists that have a scope: by embedding OwnedParams, or by hand where a list
+// has only some of them.
+type Owned interface{ Owned() *OwnedParams }
 
 // Scope is which owners a list shows.
 type Scope struct {
@@ -104,6 +109,17 @@ func (c *Call) scope(o *OwnedParams, byID bool) (Scope, error) {
 	return Scope{account: c.Account.ID}, nil
 }
 
+// AllVisible is the scope of all that the caller may see, for lists that look something up by its name.
+func (c *Call) AllVisible() Scope {
+	switch {
+	case c.IsRoot():
+		return Scope{everything: true}
+	case c.IsAdmin():
+		return c.subtree(c.Domain.ID)
+	}
+	return Scope{account: c.Account.ID}
+}
+
 // subtree is a domain and all below it.
 func (c *Call) subtree(top cloud.ID) Scope {
 	below := map[cloud.ID]bool{top: true}
@@ -167,8 +183,8 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o, ok := any(p).(interface{ owned() *OwnedParams }); ok {
-		if c.Scope, err = c.scope(o.owned(), hasID(p)); err != nil {
+	if o, ok := any(p).(Owned); ok {
+		if c.Scope, err = c.scope(o.Owned(), hasID(p)); err != nil {
 			return nil, err
 		}
 	}

@@ -46,7 +46,12 @@ func (s *Server) run(q *request, who *caller, at store.Reader) error {
 	var answer, prepared any
 	var err error
 	if h.prepare != nil {
-		if prepared, err = h.prepare(); err != nil {
+		c := s.call(q, who, at, s.cfg.Now())
+		p, err := c.parameters(q)
+		if err != nil {
+			return err
+		}
+		if prepared, err = h.prepare(c, p); err != nil {
 			return err
 		}
 	}

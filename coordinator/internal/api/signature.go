@@ -5,9 +5,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // the wire contract: HMAC-SHA1
 	"encoding/base64"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 )
 
 // The signature of CloudStack: HMAC-SHA1 over the lower-cased, sorted, re-encoded parameters. Clients encode some
@@ -124,7 +127,7 @@ func appendSigned(b []byte, v Values, f form) []byte {
 	return b
 }
 
-// sign makes a signature in the Java form; for tests and our own client.
+// sign makes a signature in the Java form.
 func sign(v Values, secret string) string {
 	signed := slices.DeleteFunc(slices.Clone(v), func(p value) bool { return p.lower == "signature" })
 	slices.SortStableFunc(signed, func(a, b value) int { return cmp.Compare(a.name, b.name) })
@@ -145,4 +148,15 @@ func expired(v Values, now time.Time) bool {
 		}
 	}
 	return true
+}
+
+// Sign gives the signature parameter of a request, in the Java form.
+func Sign(v url.Values, secret cloud.Secret) string {
+	all := make(Values, 0, len(v))
+	for name, texts := range v {
+		for _, t := range texts {
+			all = append(all, value{name, strings.ToLower(name), t})
+		}
+	}
+	return sign(all, string(secret))
 }

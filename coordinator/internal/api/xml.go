@@ -1,6 +1,8 @@
 package api
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
@@ -30,6 +32,10 @@ func (e *encoder) appendXML(b []byte, name string, p unsafe.Pointer) []byte {
 		}
 		inner, at := addressable(v)
 		return inner.appendXML(b, name, at)
+	case rawAnswer:
+		d := json.NewDecoder(strings.NewReader(string(*(*JSON)(p))))
+		d.UseNumber()
+		return appendXMLToken(b, name, d)
 	case structAnswer:
 		b = append(append(append(b, '<'), name...), '>')
 		b = e.appendXMLFields(b, p)
@@ -116,4 +122,42 @@ func escapeXML(b []byte, s string) []byte {
 		}
 	}
 	return b
+}
+
+// appendXMLToken writes the next JSON value as elements, in the order of its fields.
+func appendXMLToken(b []byte, name string, d *json.Decoder) []byte {
+	t, err := d.Token()
+	if err != nil {
+		return b
+	}
+	switch t := t.(type) {
+	case json.Delim:
+		if t == '[' {
+			for d.More() {
+				b = appendXMLToken(b, name, d)
+			}
+		} else {
+			b = append(append(append(b, '<'), name...), '>')
+			for d.More() {
+				key, err := d.Token()
+				k, ok := key.(string)
+				if err != nil || !ok {
+					return b
+				}
+				if !isXMLName(k) {
+					k = "entry"
+				}
+				b = appendXMLToken(b, k, d)
+			}
+			b = append(append(append(b, "</"...), name...), '>')
+		}
+		_, _ = d.Token() // the closing one
+		return b
+	case nil:
+		return b
+	default:
+		b = append(append(append(b, '<'), name...), '>')
+		b = escapeXML(b, fmt.Sprint(t))
+		return append(append(append(b, "</"...), name...), '>')
+	}
 }

@@ -1,0 +1,204 @@
+package apitest
+
+import (
+	_ "embed" // the facts
+	"fmt"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+)
+
+//go:embed testdata/commands-4.1.txt
+var commands41 string
+
+//go:embed testdata/commands-4.22.txt
+var commands422 string
+
+//go:embed testdata/responses-4.22.txt
+var responses422 string
+
+// Fact is what 4.1 says of a command.
+type Fact struct {
+	Name, Kind, Roles, Envelope string
+	Params                      map[string]FactParam
+}
+
+// FactParam is a parameter of 4.1.
+type FactParam struct {
+	Type     string
+	Required bool
+}
+
+// Facts lists the commands of 4.1.
+func Facts() map[string]Fact {
+	out := map[string]Fact{}
+	for _, f := range records(commands41) {
+		c := Fact{Name: f[0], Kind: f[1], Roles: f[2], Envelope: f[3], Params: map[string]FactParam{}}
+		for _, p := range f[4:] {
+			name, t, _ := strings.Cut(p, "=")
+			t, _, _ = strings.Cut(t, "*")
+			kind, required := strings.CutSuffix(t, "!")
+			c.Params[name] = FactParam{kind, required}
+		}
+		out[c.Name] = c
+	}
+	return out
+}
+
+func records(text string) (out [][]string) {
+	for _, l := range strings.Split(text, "\n") {
+		if l != "" && !strings.HasPrefix(l, "#") {
+			out = append(out, strings.Fields(l))
+		}
+	}
+	return out
+}
+
+// sdk is how the Go SDK of 4.22 decodes.
+type sdk struct {
+	answers map[string]string            // command -> type
+	async   map[string]bool              //
+	types   map[string]map[string]string // type -> field -> type
+}
+
+func loadSDK() sdk {
+	s := sdk{answers: map[string]string{}, async: map[string]bool{}, types: map[string]map[string]string{}}
+	for _, f := range records(commands422) {
+		s.answers[f[0]], s.async[f[0]] = f[2], f[1] == "async"
+	}
+	for _, f := range records(responses422) {
+		fields := map[string]string{}
+		for _, p := range f[1:] {
+			name, t, _ := strings.Cut(p, "=")
+			fields[name] = t
+		}
+		s.types[f[0]] = fields
+	}
+	return s
+}
+
+// CheckSDK fails the test unless today's Go SDK can decode an answer of command: a.Object as the envelope's content,
+// or, of an asynchronous command, as the jobresult. It says nothing of commands the SDK does not have.
+func (c *Cloud) CheckSDK(command string, a *Answer) {
+	c.t.Helper()
+	for _, e := range DecodeSDK(command, a.Object) {
+		c.t.Errorf("%s: the SDK cannot decode the answer: %s\n%s", command, e, a.Raw)
+	}
+}
+
+// DecodeSDK lists what the SDK would stumble over.
+func DecodeSDK(command string, object map[string]any) []string {
+	s := loadSDK()
+	t, ok := s.answers[command]
+	if !ok {
+		return nil
+	}
+	fields := s.types[t]
+	// The SDK unwraps one level where the envelope holds one object.
+	if len(object) == 1 {
+		for k, v := range object {
+			inner, isObject := v.(map[string]any)
+			_, known := fields[k]
+			if isObject && !known {
+				object = inner
+			}
+			if l, isList := v.([]any); isList && !known && len(l) == 1 {
+				object, _ = l[0].(map[string]any)
+			}
+		}
+	}
+	return s.object(t, object, t)
+}
+
+func (s sdk) object(t string, v map[string]any, at string) (bad []string) {
+	for name, x := range v {
+		if want, ok := s.types[t][name]; ok && x != nil {
+			bad = append(bad, s.value(want, x, at+"."+name)...)
+		}
+	}
+	return bad
+}
+
+func (s sdk) value(want string, x any, at string) []string {
+	wrong := func() []string { return []string{fmt.Sprintf("%s is %T %v, not %s", at, x, x, want)} }
+	if elem, ok := strings.CutPrefix(want, "[]"); ok {
+		l, ok := x.([]any)
+		if !ok {
+			return wrong()
+		}
+		var bad []string
+		for _, e := range l {
+			bad = append(bad, s.value(elem, e, at+"[]")...)
+		}
+		return bad
+	}
+	ok := true
+	switch want {
+	case "string", "uuid":
+		_, ok = x.(string)
+		if n, isNumber := x.(float64); isNumber && (at[strings.LastIndexByte(at, '.'):] == ".id" || want == "uuid") {
+			ok = n == float64(int64(n))
+		}
+	case "boolean":
+		_, ok = x.(bool)
+		if text, isText := x.(string); isText && strings.HasSuffix(at, "Response.success") {
+			ok = text == "true" || text == "false"
+		}
+	case "integer", "int64":
+		n, isNumber := x.(float64)
+		ok = isNumber && n == float64(int64(n))
+	case "float", "float64":
+		_, ok = x.(float64)
+	case "map", "map[string]string", "map[string]any":
+		_, ok = x.(map[string]any)
+	case "any", "json.RawMessage":
+	case "Tags":
+		_, ok = x.(map[string]any)
+	default:
+		m, isObject := x.(map[string]any)
+		if !isObject {
+			return wrong()
+		}
+		return s.object(want, m, at)
+	}
+	if !ok {
+		return wrong()
+	}
+	return nil
+}
+
+// CheckFacts compares the registered commands with what 4.1 says: every command of it keeps its kind, its roles (ours
+// may be more where a client needs that) and, of the parameters it shares, type and required.
+func CheckFacts(g *api.Registry, allow map[string]bool) (bad []string) {
+	facts := Facts()
+	for _, d := range g.Describe(api.Everyone) {
+		f, ok := facts[d.Name]
+		if !ok {
+			continue
+		}
+		cmd, _ := g.Find(d.Name)
+		if (f.Kind != "sync") != cmd.Async() || (f.Kind == "async-create") != cmd.Creates() {
+			bad = append(bad, fmt.Sprintf("%s: 4.1 has it %s", d.Name, f.Kind))
+		}
+		have := map[string]bool{}
+		for _, p := range d.Params {
+			have[p.Name] = true
+			want, ok := f.Params[p.Name]
+			if !ok || allow[d.Name+"."+p.Name] {
+				continue
+			}
+			if want.Required != p.Required {
+				bad = append(bad, fmt.Sprintf("%s.%s: required is %v in 4.1", d.Name, p.Name, want.Required))
+			}
+			if want.Type != p.Type {
+				bad = append(bad, fmt.Sprintf("%s.%s: type %s is %s in 4.1", d.Name, p.Name, p.Type, want.Type))
+			}
+		}
+		for name, p := range f.Params {
+			if p.Required && !have[name] && !allow[d.Name+"."+name] {
+				bad = append(bad, fmt.Sprintf("%s.%s: required in 4.1, and not there", d.Name, name))
+			}
+		}
+	}
+	return bad
+}

@@ -1,0 +1,73 @@
+package apitest
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden answers anew")
+
+var (
+	uuidText = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	timeText = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}`)
+)
+
+// Normal is an answer made comparable: ids become {name} where Name knows them and {id1}, {id2}, ... otherwise, in the
+// order of their appearance, and times become {time}.
+func (c *Cloud) Normal(raw []byte) []byte {
+	seen := map[string]string{}
+	raw = uuidText.ReplaceAllFunc(raw, func(id []byte) []byte {
+		if name := c.names[string(id)]; name != "" {
+			return []byte("{" + name + "}")
+		}
+		if seen[string(id)] == "" {
+			seen[string(id)] = "{id" + strconv.Itoa(len(seen)+1) + "}"
+		}
+		return []byte(seen[string(id)])
+	})
+	return timeText.ReplaceAll(raw, []byte("{time}"))
+}
+
+// Golden compares an answer with testdata/golden/<name>.json, or .xml for an XML answer. go test -update writes it;
+// the diff is to be reviewed.
+func (c *Cloud) Golden(name string, a *Answer) {
+	c.t.Helper()
+	raw := c.Normal(a.Raw)
+	ext := ".json"
+	if strings.HasPrefix(a.Header.Get("Content-Type"), "text/xml") {
+		ext = ".xml"
+		raw = append(bytes.ReplaceAll(raw, []byte("><"), []byte(">\n<")), '\n')
+	} else {
+		var b bytes.Buffer
+		if err := json.Indent(&b, raw, "", "  "); err != nil {
+			c.t.Fatalf("%s: %v: %s", name, err, raw)
+		}
+		b.WriteByte('\n')
+		raw = b.Bytes()
+	}
+	file := filepath.Join("testdata", "golden", name+ext)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			c.t.Fatal(err)
+		}
+		if err := os.WriteFile(file, raw, 0o644); err != nil {
+			c.t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		c.t.Fatalf("%v (go test -update writes it)", err)
+	}
+	if d := cmp.Diff(string(want), string(raw)); d != "" {
+		c.t.Errorf("%s differs (-want +got):\n%s", file, d)
+	}
+}
