@@ -140,6 +140,9 @@ func (s *State) checkVolume(v *hostspec.Volume) error {
 	if err := s.needPool(v.GetPoolId()); err != nil {
 		return err
 	}
+	if v.GetRemoved() {
+		return nil
+	}
 	if v.GetSizeBytes() > maxDiskBytes {
 		return fmt.Errorf("size is above %d bytes", uint64(maxDiskBytes))
 	}

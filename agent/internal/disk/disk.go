@@ -1,7 +1,7 @@
 // Package disk makes the pools and volumes of a host: directories of qcow2 files over read-only images.
 //
 // A volume is made once. A file that exists is never replaced, one that was made and is gone is reported lost, not
-// made anew empty, and only files this agent itself made are ever deleted, as its own records say.
+// made anew empty, and a file is deleted only where the spec says that its volume is removed.
 package disk
 
 import (
@@ -151,27 +151,15 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// Made are the volumes this agent made, by id.
-func (d *Disks) Made() map[string]ledger.VolumeFacts { return d.facts.All() }
-
-// Delete removes a volume this agent made. Anything else, and a path that is not the one volumes have, is left alone.
-func (d *Disks) Delete(id string) error {
-	facts, ok := d.facts.Get(id)
-	if !ok {
-		return nil
+// Delete removes the file of a volume, and what a half-made one has left. Deleting what is gone succeeds.
+func (d *Disks) Delete(pool *hostspec.StoragePool, id string) error {
+	path := Path(pool, id)
+	_, err := os.Lstat(path)
+	if err == nil {
+		d.log.Info("deleting volume", "volume", id, "path", path)
 	}
-	if filepath.Base(facts.Path) != id+".qcow2" || filepath.Base(filepath.Dir(facts.Path)) != "volumes" ||
-		desired.CheckPoolPath(filepath.Dir(filepath.Dir(facts.Path))) != nil {
-		return fmt.Errorf("delete volume %s: its record names %q, which is no volume", id, facts.Path)
-	}
-	if err := removeIfThere(facts.Path + ".new"); err != nil {
-		return err
-	}
-	if facts.Done {
-		d.log.Info("deleting volume", "volume", id, "path", facts.Path)
-		if err := removeIfThere(facts.Path); err != nil {
-			return err
-		}
+	if err := errors.Join(removeIfThere(path+".new"), removeIfThere(path)); err != nil {
+		return fmt.Errorf("delete volume %s: %w", id, err)
 	}
 	return d.facts.Delete(id)
 }

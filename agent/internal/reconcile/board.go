@@ -18,6 +18,8 @@ type Status struct {
 	Err   error
 	// Final: trying again is not expected to help.
 	Final bool
+	// Gone: a removed volume that exists no more. It is as wanted.
+	Gone bool
 	// Images: bytes fetched. Volumes: bytes allocated.
 	Bytes    uint64
 	Capacity disk.Capacity
@@ -157,19 +159,12 @@ type Snapshot struct {
 
 // Snapshot copies the board.
 func (l *Loop) Snapshot() Snapshot {
-	s := l.Desired()
-	removing := l.removing.Load()
-	if s != nil {
-		for id := range l.config.Volumes.Made() {
-			removing = removing || !s.Known(desired.Key{Kind: desired.Volume, ID: id})
-		}
-	}
 	b := l.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Snapshot{
 		Objects: maps.Clone(b.objects), Networks: maps.Clone(b.networks), NetworkErr: b.networkErr,
 		VMs: maps.Clone(b.vms), ComputeErr: b.computeErr, NetworkAt: b.networkAt, ComputeAt: b.computeAt,
-		Removing: removing,
+		Removing: l.removing.Load(),
 	}
 }

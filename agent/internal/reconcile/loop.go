@@ -21,7 +21,6 @@ import (
 	"github.com/wispcloud/wisp/agent/internal/disk"
 	"github.com/wispcloud/wisp/agent/internal/domain"
 	"github.com/wispcloud/wisp/agent/internal/fabric"
-	"github.com/wispcloud/wisp/agent/internal/ledger"
 	"github.com/wispcloud/wisp/agent/internal/netrun"
 	"github.com/wispcloud/wisp/proto/hostspec"
 	"github.com/wispcloud/wisp/proto/netspec"
@@ -44,8 +43,7 @@ type Images interface {
 type Volumes interface {
 	Observe(pool *hostspec.StoragePool, want *hostspec.Volume) (disk.State, error)
 	Create(ctx context.Context, pool *hostspec.StoragePool, want *hostspec.Volume, backing string) error
-	Made() map[string]ledger.VolumeFacts
-	Delete(id string) error
+	Delete(pool *hostspec.StoragePool, id string) error
 }
 
 // Fabric makes links.

@@ -34,7 +34,6 @@ func (l *Loop) passStorage(ctx context.Context) time.Duration {
 	for _, want := range s.Volumes {
 		l.passVolume(ctx, s, want)
 	}
-	l.deleteVolumes(s)
 	if time.Since(l.lastSweep) > sweepEvery {
 		l.lastSweep = time.Now()
 		l.sweepImages(s)
@@ -111,6 +110,10 @@ func (l *Loop) passVolume(ctx context.Context, s *desired.State, want *hostspec.
 		return
 	}
 	pool := s.Pools[want.GetPoolId()]
+	if want.GetRemoved() {
+		l.removeVolume(s, pool, want)
+		return
+	}
 	state, err := l.config.Volumes.Observe(pool, want)
 	if err != nil || state.Present {
 		l.tasks.storage.settle(key)
@@ -148,23 +151,16 @@ func (l *Loop) put(key desired.Key, s Status) {
 	}
 }
 
-// deleteVolumes removes volumes that left the spec, once the compute lane has seen that no domain has them open.
-func (l *Loop) deleteVolumes(s *desired.State) {
+// removeVolume deletes a volume that the spec wants gone, once the compute lane has seen that no domain has it open.
+func (l *Loop) removeVolume(s *desired.State, pool *hostspec.StoragePool, want *hostspec.Volume) {
+	key := desired.Key{Kind: desired.Volume, ID: want.GetId()}
 	inUse, ok := l.filesInUse(s.Generation)
-	if !ok {
+	if !ok || inUse[disk.Path(pool, want.GetId())] || l.tasks.storage.busy(key) {
+		l.put(key, Status{})
 		return
 	}
-	for id, facts := range l.config.Volumes.Made() {
-		key := desired.Key{Kind: desired.Volume, ID: id}
-		if s.Known(key) || inUse[facts.Path] || l.tasks.storage.busy(key) {
-			continue
-		}
-		if err := l.config.Volumes.Delete(id); err != nil {
-			l.log.Error("cannot delete volume", "volume", id, "error", err)
-			continue
-		}
-		l.config.Changed()
-	}
+	err := l.config.Volumes.Delete(pool, want.GetId())
+	l.put(key, Status{Gone: err == nil, Err: err})
 }
 
 // filesInUse are the files any domain of ours names; ok is false until domains were looked at under this generation.

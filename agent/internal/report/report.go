@@ -80,7 +80,7 @@ func (r *Reporter) objects(o *hostspec.HostObservation, state *desired.State, sh
 		if problem := state.Problems[key]; problem != nil {
 			return st, problem.Error()
 		}
-		whole = whole && st.Ready
+		whole = whole && (st.Ready || st.Gone)
 		if st.Err != nil {
 			return st, st.Err.Error()
 		}
@@ -98,7 +98,7 @@ func (r *Reporter) objects(o *hostspec.HostObservation, state *desired.State, sh
 	}
 	for _, id := range ids(state, desired.Volume, state.Volumes) {
 		st, complaint := status(desired.Key{Kind: desired.Volume, ID: id})
-		o.Volumes = append(o.Volumes, &hostspec.ObjectObservation{Id: id, Ready: st.Ready, Error: complaint, Bytes: st.Bytes})
+		o.Volumes = append(o.Volumes, &hostspec.ObjectObservation{Id: id, Ready: st.Ready, Error: complaint, Bytes: st.Bytes, Gone: st.Gone})
 	}
 	return whole && len(state.Problems) == 0
 }
