@@ -133,7 +133,7 @@ func (h *Host) wire(c Config, vms *ledger.Facts[ledger.VMFacts], volumes *ledger
 		Hypervisor: p.Hypervisor, Changed: h.wakeReport, Log: c.Log.With("part", "reconcile"), Slow: c.Slow,
 	})
 	h.reporter = report.New(report.Sources{
-		HostID: h.hostID, Generation: h.ledger.Generation, BootID: p.BootID, Started: time.Now(), Loop: h.loop,
+		HostID: h.HostID, Generation: h.ledger.Generation, BootID: p.BootID, Started: time.Now(), Loop: h.loop,
 		Services: func(id string) netrun.Status { return h.services.Status(id) }, Hypervisor: p.Hypervisor,
 		Facts: p.Facts, Usage: p.Usage,
 	})
@@ -176,7 +176,8 @@ func (h *Host) wakeReport() {
 	}
 }
 
-func (h *Host) hostID() string {
+// HostID is the id the cluster gave this host.
+func (h *Host) HostID() string {
 	if id := h.link.HostID(); id != "" {
 		return id
 	}
