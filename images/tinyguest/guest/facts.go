@@ -20,7 +20,8 @@ type facts struct {
 	keys     int
 	password bool
 	isNamed  bool
-	ssh      bool
+	ssh      bool // the server has its keys
+	prepared bool // the power button is watched, the root file system has its size
 	script   string
 }
 
@@ -46,6 +47,7 @@ func (f *facts) setLeases(l []lease) { f.set(func() { f.leases = l }) }
 func (f *facts) setPassword()        { f.set(func() { f.password = true }) }
 func (f *facts) setNamed()           { f.set(func() { f.isNamed = true }) }
 func (f *facts) setSSH()             { f.set(func() { f.ssh = true }) }
+func (f *facts) setPrepared()        { f.set(func() { f.prepared = true }) }
 func (f *facts) setScript(s string)  { f.set(func() { f.script = s }) }
 func (f *facts) setMetadata(m metadata, keys int) {
 	f.set(func() { f.meta, f.keys = m, keys })
@@ -57,10 +59,11 @@ func (f *facts) named() bool {
 	return f.isNamed
 }
 
-func (f *facts) hasSSH() bool {
+// complete says that the machine's own part of getting ready is done.
+func (f *facts) complete() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.ssh
+	return f.ssh && f.prepared
 }
 
 // info is the document /info.json.

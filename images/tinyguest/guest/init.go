@@ -61,11 +61,18 @@ func runInit() {
 	go servePage(g)
 	go serveEcho(g.say)
 	go g.startSSH()
-	go g.watchPowerButton()
 	go g.startLogins()
 	go func() {
-		g.step("grow root file system", func() error { return growRoot(os.Getenv("WISP_ROOT_DEVICE"), g.say) })
 		g.step("load power button driver", g.loadPowerButton)
+		listening := make(chan struct{})
+		go g.watchPowerButton(listening)
+		select {
+		case <-listening:
+		case <-time.After(2 * time.Second): // a machine without one
+		}
+		g.step("grow root file system", func() error { return growRoot(os.Getenv("WISP_ROOT_DEVICE"), g.say) })
+		g.facts.setPrepared()
+		g.prov.wake()
 		g.prov.waitReady(10 * time.Second)
 		g.step("load other drivers", func() error { return g.modules.coldplug(nil) })
 	}()

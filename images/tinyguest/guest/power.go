@@ -19,9 +19,13 @@ const (
 )
 
 // watchPowerButton turns the ACPI power button into a clean power-off. The button
-// driver may appear after us, so it is looked for again until it is there.
-func (g *guest) watchPowerButton() {
-	for ; ; time.Sleep(time.Second) {
+// may appear after us, so it is looked for again until it is there: often at
+// first, because a press that nobody listens to is lost. listening is closed
+// when one would be heard.
+func (g *guest) watchPowerButton(listening chan<- struct{}) {
+	var once sync.Once
+	for delay := 10 * time.Millisecond; ; delay = min(delay*2, time.Second) {
+		time.Sleep(delay)
 		device := powerButton("/sys/class/input")
 		if device == "" {
 			continue
@@ -30,6 +34,7 @@ func (g *guest) watchPowerButton() {
 		if err != nil {
 			continue
 		}
+		once.Do(func() { close(listening) })
 		if waitForPower(f) {
 			g.shutDown("power button", syscall.LINUX_REBOOT_CMD_POWER_OFF)
 			return

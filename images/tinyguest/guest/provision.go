@@ -172,10 +172,10 @@ func (p *provisioner) readPassword(server string) {
 	p.password = true
 }
 
-// sayReady prints the line that tests and people wait for, once the ssh server
-// has its keys and one round of metadata and password was made.
+// sayReady prints the line that tests and people wait for, once the machine is
+// complete and one round of metadata and password was made.
 func (p *provisioner) sayReady(ip string) {
-	if p.ready || !p.g.facts.hasSSH() {
+	if p.ready || !p.g.facts.complete() {
 		return
 	}
 	p.ready = true
