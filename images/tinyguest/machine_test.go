@@ -230,7 +230,6 @@ func (m *machine) info(host string) map[string]any {
 
 // login makes an ssh connection; hostKey is filled or compared.
 func login(auth ssh.AuthMethod, hostKey *ssh.PublicKey) (*ssh.Client, error) {
-	defer func() { fmt.Println("LOGIN", time.Since(begin)) }()
 	return ssh.Dial("tcp", net.JoinHostPort(guestIP, "22"), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{auth}, Timeout: 20 * time.Second,
 		HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
