@@ -66,6 +66,8 @@ type Lister[P, Row, R any] struct {
 	Less func(a, b *Row) int
 	// View makes the answer's row.
 	View func(c *Call, row *Row) R
+	// Unpaged is for the list that has no pages: it is answered whole.
+	Unpaged bool
 	// ViewFor stands instead of View where the parameters say what a row tells (details=).
 	ViewFor func(c *Call, p *P, row *Row) R
 }

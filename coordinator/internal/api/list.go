@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -154,7 +155,7 @@ func (l *ListParams) pageRange(c *Call) (from, to int, err error) {
 		if l.Page != nil {
 			return 0, 0, cloud.Errorf(cloud.Invalid, `"page" parameter cannot be used with an unlimited "pagesize"`)
 		}
-		return 0, int(^uint(0) >> 1), nil
+		return 0, math.MaxInt, nil
 	case l.Page == nil && l.PageSize == nil:
 		return 0, max, nil
 	case l.Page == nil:
@@ -182,6 +183,9 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 	from, to, err := lp.pageRange(c)
 	if err != nil {
 		return nil, err
+	}
+	if l.Unpaged {
+		from, to = 0, math.MaxInt
 	}
 	if o, ok := any(p).(Owned); ok {
 		if c.Scope, err = c.scope(o.Owned(), hasID(p)); err != nil {
