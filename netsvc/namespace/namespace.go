@@ -32,6 +32,8 @@ type Service struct {
 	Name string
 	// Apply may be called twice with the same spec; an empty spec removes everything.
 	Apply func(ctx context.Context, spec *netspec.NetSpec) error
+	// Remove removes everything, if that is not what Apply does with an empty spec.
+	Remove func(ctx context.Context) error
 	// Repairs counts drift mended since start; nil for services that keep no state in the kernel.
 	Repairs func() uint64
 	// Counts names and counts events for the metrics; nil for none.
@@ -212,7 +214,11 @@ func (n *Namespace) Remove(ctx context.Context) error {
 	var errs []error
 	for i := len(n.o.Services) - 1; i >= 0; i-- {
 		s := n.o.Services[i]
-		if err := s.Apply(ctx, &netspec.NetSpec{}); err != nil {
+		remove := s.Remove
+		if remove == nil {
+			remove = func(ctx context.Context) error { return s.Apply(ctx, &netspec.NetSpec{}) }
+		}
+		if err := remove(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", s.Name, err))
 		}
 	}

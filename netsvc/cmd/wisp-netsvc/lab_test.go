@@ -57,8 +57,8 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	if os.Getenv(upstreamEnv) != "" {
-		serveUpstream()
+	if role := os.Getenv(roleEnv); role != "" {
+		play(role)
 		os.Exit(1)
 	}
 	code := m.Run()
@@ -217,6 +217,32 @@ func spec() *netspec.NetSpec {
 			Guests: []*netspec.GuestPassword{
 				{Ip: g1IP, Mac: g1MAC, Password: "pw-of-g1", Epoch: 3},
 				{Ip: g2IP, Mac: g2MAC},
+			},
+		},
+		Firewall: &netspec.Firewall{
+			PublicLink: "pub0", GuestLink: "gw0", GuestCidr: guestCIDR, EgressDefaultAllow: true,
+			Ingress: []*netspec.FirewallRule{
+				{Id: "fw-web", Protocol: "tcp", PublicIp: pubIP, StartPort: 8000, EndPort: 8000},
+				{Id: "fw-range", Protocol: "tcp", PublicIp: pubIP, StartPort: 9000, EndPort: 9002},
+				{Id: "fw-some", Protocol: "tcp", PublicIp: pubIP2, Cidrs: []string{"198.51.100.0/24"}, StartPort: 8000, EndPort: 8000},
+				{Id: "fw-ping", Protocol: "icmp", PublicIp: pubIP, IcmpType: 8, IcmpCode: -1},
+			},
+			Egress: []*netspec.FirewallRule{
+				{Id: "eg-smtp", Protocol: "tcp", Cidrs: []string{guestCIDR}, StartPort: 25, EndPort: 25},
+			},
+		},
+		Nat: &netspec.Nat{PublicLink: "pub0", GuestCidr: guestCIDR, SourceNatIp: pubIP},
+		Portfwd: &netspec.PortForward{
+			PublicLink: "pub0", GuestLink: "gw0", GuestCidr: guestCIDR, GuestGateway: gwIP,
+			Rules: []*netspec.PortForwardRule{
+				{Id: "pf-web", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 8000, PublicEndPort: 8000,
+					GuestIp: g1IP, GuestStartPort: 80, GuestEndPort: 80},
+				{Id: "pf-closed", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 8001, PublicEndPort: 8001,
+					GuestIp: g1IP, GuestStartPort: 80, GuestEndPort: 80},
+				{Id: "pf-range", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 9000, PublicEndPort: 9002,
+					GuestIp: g1IP, GuestStartPort: 7000, GuestEndPort: 7002},
+				{Id: "pf-some", Protocol: "tcp", PublicIp: pubIP2, PublicStartPort: 8000, PublicEndPort: 8000,
+					GuestIp: g2IP, GuestStartPort: 80, GuestEndPort: 80},
 			},
 		},
 	}

@@ -13,11 +13,14 @@ import (
 
 	"github.com/wispcloud/wisp/netsvc/dhcp4"
 	"github.com/wispcloud/wisp/netsvc/dns"
+	"github.com/wispcloud/wisp/netsvc/firewall"
 	"github.com/wispcloud/wisp/netsvc/kernel"
 	"github.com/wispcloud/wisp/netsvc/link"
 	"github.com/wispcloud/wisp/netsvc/metadata"
 	"github.com/wispcloud/wisp/netsvc/namespace"
+	"github.com/wispcloud/wisp/netsvc/nat"
 	"github.com/wispcloud/wisp/netsvc/password"
+	"github.com/wispcloud/wisp/netsvc/portfwd"
 	"github.com/wispcloud/wisp/netsvc/route"
 	"github.com/wispcloud/wisp/netsvc/specsource"
 	"github.com/wispcloud/wisp/proto/netspec"
@@ -71,6 +74,8 @@ func Open(c Config) (*Program, error) {
 // then what serves.
 func (p *Program) wire(k *kernel.Kernel) {
 	notify := func() { p.namespace.Notify() }
+	fw := firewall.New(k)
+	snat, forwards := nat.New(k), portfwd.New(k)
 	links := link.New(k, p.log.With("service", "link"))
 	routes := route.New(k)
 	p.dhcp = dhcp4.New(dhcp4.Options{
@@ -85,6 +90,10 @@ func (p *Program) wire(k *kernel.Kernel) {
 	p.password = password.New(k, p.log.With("service", "password"), notify)
 	p.services = []namespace.Service{
 		{
+			Name:   "firewall",
+			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return fw.Narrow(ctx, s.GetFirewall()) },
+			Remove: func(ctx context.Context) error { return fw.Apply(ctx, nil) }, // the last of all
+		}, {
 			Name:    "link",
 			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return links.Apply(ctx, s.GetLinks()) },
 			Repairs: links.Repairs,
@@ -94,6 +103,19 @@ func (p *Program) wire(k *kernel.Kernel) {
 				return routes.Apply(ctx, route.Want{Routes: s.GetRoutes(), Forwarding: s.GetForwarding()})
 			},
 			Repairs: routes.Repairs,
+		}, {
+			Name:    "nat",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return snat.Apply(ctx, s.GetNat()) },
+			Repairs: snat.Repairs,
+		}, {
+			Name:    "portfwd",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return forwards.Apply(ctx, s.GetPortfwd()) },
+			Repairs: forwards.Repairs,
+		}, {
+			Name:    "firewall",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return fw.Apply(ctx, s.GetFirewall()) },
+			Remove:  func(context.Context) error { return nil }, // by its first step
+			Repairs: fw.Repairs,
 		}, {
 			Name:   "dhcp4",
 			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.dhcp.Apply(ctx, s.GetDhcp4()) },

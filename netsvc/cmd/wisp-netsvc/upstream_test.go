@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,17 +12,7 @@ import (
 	"github.com/wispcloud/wisp/netsvc/netsvctest"
 )
 
-// The resolver of the world is this test binary, started again in the world's namespace.
-const upstreamEnv = "WISP_NETSVC_TEST_UPSTREAM"
-
-func startUpstream(t *testing.T, n *netsvctest.Node) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Start("env", upstreamEnv+"=1", self)
-}
+func startUpstream(t *testing.T, n *netsvctest.Node) { startRole(t, n, "upstream") }
 
 const bigAddresses = 60
 

@@ -1,0 +1,265 @@
+// Package ruleset makes the chains of one service in one netfilter table true: chains whose names begin with the
+// service's prefix, the jumps into them, and policies of built-in chains.
+//
+// Only chains that differ are loaded, all of them in one atomic step, so a service may render everything it wants each
+// time. Reading back is cheap: the kernel counts changes of its rules (nf_tables generation), and while the count stands
+// where this package left it nothing is read at all. When somebody else has moved it, the table is read once and each
+// chain compared with what the kernel showed after the load; a difference is repaired.
+//
+// What the kernel shows may be spelt differently from what was loaded, so the text to compare with is taken from the
+// kernel itself, in the first quiet pass after a load. Until then, and after a restart, the rendered text is compared:
+// services spell their rules as iptables-save does, so a successor finds its predecessor's chains unchanged and loads
+// nothing.
+package ruleset
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/wispcloud/wisp/netsvc/kernel"
+)
+
+// Kernel is what this package needs of the kernel.
+type Kernel interface {
+	ChangeChains(ctx context.Context, c kernel.Change) error
+	SaveTable(ctx context.Context, table string) (kernel.Table, error)
+	Jump(ctx context.Context, table, from, to string) error
+	DeleteJump(ctx context.Context, table, from, to string) error
+	NetfilterGeneration() (generation uint32, ok bool, err error)
+}
+
+// Want is everything a service wants in the table. The zero value removes its chains and jumps.
+type Want struct {
+	// Policies of built-in chains.
+	Policies map[string]string
+	// Jumps from built-in chains, by their name, to chains of the service.
+	Jumps  map[string]string
+	Chains []kernel.Chain
+}
+
+// Set is one service's part of one table. It is for one goroutine.
+type Set struct {
+	k             Kernel
+	table, prefix string
+	drift         kernel.Drift
+
+	want Want
+	text string // of want
+	// loaded is what each chain should read as; seen says that the text is the kernel's own.
+	loaded map[string][]string
+	seen   bool
+	// generation at which the table was as wanted; valid while counted.
+	generation uint32
+	counted    bool
+	// idle counts passes since the last look where the kernel does not count changes.
+	idle int
+}
+
+// legacyPeriod is after how many passes a table is read where the kernel does not count changes.
+const legacyPeriod = 4
+
+// New returns a Set for chains whose names begin with prefix; no other service's may.
+func New(k Kernel, table, prefix string) *Set {
+	return &Set{k: k, table: table, prefix: prefix}
+}
+
+// Repairs counts drift mended since start.
+func (s *Set) Repairs() uint64 { return s.drift.Repairs() }
+
+// Apply makes want true. Want's slices and maps are kept.
+func (s *Set) Apply(ctx context.Context, want Want) error {
+	text := fmt.Sprint(want)
+	generation, counts, err := s.k.NetfilterGeneration()
+	if err != nil {
+		return err
+	}
+	if text == s.text && s.quiet(generation, counts) {
+		return s.learn(ctx, generation, counts)
+	}
+	changes, err := s.apply(ctx, want, text, generation, counts)
+	s.drift.Pass(text, changes, err)
+	if err != nil {
+		s.counted = false // look again
+		return err
+	}
+	s.want, s.text = want, text
+	return nil
+}
+
+// quiet says whether nothing can have changed since the last pass.
+func (s *Set) quiet(generation uint32, counts bool) bool {
+	if counts {
+		return s.counted && generation == s.generation
+	}
+	s.idle++
+	return s.counted && s.idle < legacyPeriod
+}
+
+// learn takes the kernel's spelling of the chains, once after a load.
+func (s *Set) learn(ctx context.Context, generation uint32, counts bool) error {
+	if s.seen {
+		return nil
+	}
+	have, err := s.k.SaveTable(ctx, s.table)
+	if err != nil {
+		return err
+	}
+	after, _, err := s.k.NetfilterGeneration()
+	if err != nil || counts && after != generation {
+		return err // somebody is at work: the next pass looks
+	}
+	for _, chain := range s.want.Chains {
+		// The spelling may differ, the number of rules cannot: then somebody was faster than this pass.
+		if len(have.Chains[chain.Name]) != len(chain.Rules) {
+			s.counted = false
+			return nil
+		}
+		s.loaded[chain.Name] = have.Chains[chain.Name]
+	}
+	s.seen = true
+	return nil
+}
+
+// Current says whether the kernel already is as wanted, so that Apply would change nothing.
+func (s *Set) Current(ctx context.Context, want Want) (bool, error) {
+	generation, counts, err := s.k.NetfilterGeneration()
+	if err != nil {
+		return false, err
+	}
+	if fmt.Sprint(want) == s.text && s.counted && counts && generation == s.generation {
+		return true, nil
+	}
+	have, err := s.k.SaveTable(ctx, s.table)
+	if err != nil {
+		return false, err
+	}
+	change, _ := s.diff(want, have, false)
+	return len(change.Policies)+len(change.Load)+len(change.Remove) == 0 &&
+		len(s.staleJumps(want, have, false))+len(s.missingJumps(want, have, false)) == 0, nil
+}
+
+func (s *Set) apply(ctx context.Context, want Want, text string, generation uint32, counts bool) (changes int, err error) {
+	// Where nothing moved since the last pass, what the last pass left is what is there.
+	known := s.counted && counts && generation == s.generation
+	var have kernel.Table
+	if !known {
+		if have, err = s.k.SaveTable(ctx, s.table); err != nil {
+			return 0, err
+		}
+	}
+	change, loaded := s.diff(want, have, known)
+	stale := s.staleJumps(want, have, known)
+	missing := s.missingJumps(want, have, known)
+	for _, from := range slices.Sorted(maps.Keys(stale)) {
+		changes++
+		if err := s.k.DeleteJump(ctx, s.table, from, stale[from]); err != nil {
+			return changes, err
+		}
+	}
+	if n := len(change.Policies) + len(change.Load) + len(change.Remove); n > 0 {
+		changes += n
+		if err := s.k.ChangeChains(ctx, change); err != nil {
+			return changes, err
+		}
+	}
+	for _, from := range slices.Sorted(maps.Keys(missing)) {
+		changes++
+		if err := s.k.Jump(ctx, s.table, from, missing[from]); err != nil {
+			return changes, err
+		}
+	}
+	s.loaded, s.idle = loaded, 0
+	if changes > 0 {
+		s.seen = false
+	}
+	s.counted = true
+	if counts {
+		if s.generation, _, err = s.k.NetfilterGeneration(); err != nil {
+			return changes, err
+		}
+	}
+	return changes, nil
+}
+
+// diff says what to load and remove, and what the chains should read as afterwards.
+func (s *Set) diff(want Want, have kernel.Table, known bool) (kernel.Change, map[string][]string) {
+	c := kernel.Change{Table: s.table, Policies: map[string]string{}}
+	loaded := map[string][]string{}
+	for builtin, policy := range want.Policies {
+		now := have.Policies[builtin]
+		if known {
+			now = s.want.Policies[builtin]
+		}
+		if now != policy && !(now == "" && policy == "ACCEPT") { // an unused table shows no policy: it is ACCEPT
+			c.Policies[builtin] = policy
+		}
+	}
+	before := map[string][]string{}
+	for _, chain := range s.want.Chains {
+		before[chain.Name] = chain.Rules
+	}
+	for _, chain := range want.Chains {
+		old, was := before[chain.Name]
+		same := was && slices.Equal(old, chain.Rules)
+		expected := chain.Rules
+		if same && s.loaded[chain.Name] != nil {
+			expected = s.loaded[chain.Name]
+		}
+		there := known && same
+		if !known {
+			rules, exists := have.Chains[chain.Name]
+			there = exists && slices.Equal(rules, expected)
+		}
+		if !there {
+			c.Load = append(c.Load, chain)
+			expected = chain.Rules
+		}
+		loaded[chain.Name] = expected
+	}
+	names := maps.Keys(have.Chains)
+	if known {
+		names = maps.Keys(s.loaded)
+	}
+	for _, name := range slices.Sorted(names) {
+		if _, wanted := loaded[name]; !wanted && strings.HasPrefix(name, s.prefix) {
+			c.Remove = append(c.Remove, name)
+		}
+	}
+	return c, loaded
+}
+
+// staleJumps are jumps to the service's chains that are not wanted.
+func (s *Set) staleJumps(want Want, have kernel.Table, known bool) map[string]string {
+	stale := map[string]string{}
+	if known {
+		for from, to := range s.want.Jumps {
+			if want.Jumps[from] != to {
+				stale[from] = to
+			}
+		}
+		return stale
+	}
+	for from := range have.Policies {
+		for _, rule := range have.Chains[from] {
+			to, ok := strings.CutPrefix(rule, "-j ")
+			if ok && strings.HasPrefix(to, s.prefix) && want.Jumps[from] != to {
+				stale[from] = to
+			}
+		}
+	}
+	return stale
+}
+
+func (s *Set) missingJumps(want Want, have kernel.Table, known bool) map[string]string {
+	missing := map[string]string{}
+	for from, to := range want.Jumps {
+		there := known && s.want.Jumps[from] == to || !known && slices.Contains(have.Chains[from], "-j "+to)
+		if !there {
+			missing[from] = to
+		}
+	}
+	return missing
+}
