@@ -45,5 +45,11 @@ var Volumes = store.Define(store.Def[cloud.Volume]{
 		}},
 		{Name: "zone", Key: func(r *cloud.Volume) store.Key { return store.K(r.ZoneID) }},
 		{Name: "state", Key: func(r *cloud.Volume) store.Key { return store.K(r.State) }},
+		{Name: "sha256", Key: func(r *cloud.Volume) store.Key {
+			if r.SHA256 == "" {
+				return nil
+			}
+			return store.K(r.SHA256)
+		}},
 	},
 })

@@ -1,0 +1,33 @@
+// Package hypervisor holds listHypervisors.
+package hypervisor
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
+)
+
+// Answer is a hypervisor as clients see it.
+type Answer struct {
+	Name string `json:"name" doc:"name of the hypervisor"`
+}
+
+type params struct {
+	ZoneID cloud.ID `api:"zoneid" ref:"zone,use" doc:"hypervisors of this zone"`
+}
+
+// Commands lists the commands of this package.
+func Commands() []api.Command {
+	return []api.Command{{
+		Name: "listHypervisors", Doc: "Lists the hypervisors that VMs can run on.", Roles: api.Everyone, Object: "hypervisor",
+		Run: api.List(api.Lister[params, Answer, Answer]{
+			Rows: func(*api.Call, *params) (iter.Seq[*Answer], error) {
+				return slices.Values([]*Answer{{Name: infra.Hypervisor}}), nil
+			},
+			View: func(_ *api.Call, a *Answer) Answer { return *a },
+		}),
+	}}
+}
