@@ -469,7 +469,10 @@ func (w *world) testSecrets(t *testing.T) {
 func (w *world) testRemoval(t *testing.T) {
 	w.t = t
 	pools := w.spec.Pools
-	w.spec.Vms, w.spec.Networks, w.spec.Volumes, w.spec.Images = nil, nil, nil, nil
+	w.spec.Vms, w.spec.Networks, w.spec.Images = nil, nil, nil
+	for _, v := range w.spec.Volumes {
+		v.Removed = true
+	}
 	w.push()
 	o, took := w.await("removal", 20*time.Second, func(o *hostspec.HostObservation) bool {
 		return o.GetSettledGeneration() == w.generation && len(o.GetVms()) == 0

@@ -51,38 +51,43 @@ func Open(files Files) (l *Ledger, warning string, err error) {
 	case err == nil:
 		l.spec = current
 		return l, "", nil
-	case errors.Is(err, fs.ErrNotExist):
-		current = nil
 	case errors.Is(err, errDamaged):
 		warning = err.Error()
-	default:
+		if err := setAside(files); err != nil {
+			return nil, "", err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil, "", err
 	}
-	previous, perr := read(files, previousName)
+	previous, err := read(files, previousName)
 	switch {
-	case perr == nil && (warning != "" || current == nil):
+	case err == nil:
 		l.spec = previous
-		if warning == "" {
-			warning = "ledger has no current spec"
-		}
-		warning = fmt.Sprintf("%s; going on with the previous one, generation %d", warning, previous.GetGeneration())
-	case perr != nil && !errors.Is(perr, fs.ErrNotExist) && !errors.Is(perr, errDamaged):
-		return nil, "", perr
-	case perr != nil && (warning != "" || errors.Is(perr, errDamaged)):
-		warning = fmt.Sprintf("%s; no previous one is readable: starting with none", orElse(warning, "ledger has no current spec"))
-	}
-	if errors.Is(err, errDamaged) {
-		if data, rerr := files.Read(currentName); rerr == nil {
-			err = files.Replace(corruptName, "", data)
-		}
-		if err == nil || errors.Is(err, errDamaged) {
-			err = files.Remove(currentName)
-		}
-		if err != nil {
-			return nil, "", fmt.Errorf("set damaged spec aside: %w", err)
-		}
+		return l, fmt.Sprintf("%s; going on with the previous one, generation %d",
+			orElse(warning, "the current spec is missing"), previous.GetGeneration()), nil
+	case errors.Is(err, errDamaged):
+		return l, orElse(warning, "the current spec is missing") + "; the previous one is damaged too: starting with none", nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, "", err
+	case warning != "":
+		warning += "; there is no previous one: starting with none"
 	}
 	return l, warning, nil
+}
+
+// setAside keeps a damaged file for whoever wants to know, and frees its name.
+func setAside(files Files) error {
+	data, err := files.Read(currentName)
+	if err == nil {
+		err = files.Replace(corruptName, "", data)
+	}
+	if err == nil {
+		err = files.Remove(currentName)
+	}
+	if err != nil {
+		return fmt.Errorf("set damaged spec aside: %w", err)
+	}
+	return nil
 }
 
 func orElse(s, other string) string {

@@ -1,0 +1,212 @@
+package desired
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wispcloud/wisp/proto/hostspec"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+func id(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
+
+var sum = strings.Repeat("ab", 32)
+
+// good is a spec with one of everything, nothing wrong with it.
+func good() *hostspec.HostSpec {
+	return &hostspec.HostSpec{
+		HostId: id(1), Generation: 4,
+		Pools:   []*hostspec.StoragePool{{Id: id(10), Type: hostspec.PoolType_POOL_TYPE_LOCAL, Path: "/srv/wisp"}},
+		Images:  []*hostspec.Image{{Sha256: sum, Format: "qcow2", PoolId: id(10), SizeBytes: 100, VirtualSizeBytes: 1 << 20}},
+		Volumes: []*hostspec.Volume{{Id: id(20), PoolId: id(10), SizeBytes: 1 << 20, ImageSha256: sum, ImageFormat: "qcow2"}},
+		Networks: []*hostspec.Network{{
+			Id: id(30), Number: 1, Isolation: hostspec.Isolation_ISOLATION_VXLAN, Segment: 5001, Peers: []string{"10.0.0.2"},
+			Services: &netspec.NetSpec{NetworkId: id(30)},
+			Legs:     []*hostspec.Leg{{Name: "gw0", Mac: "02:00:00:00:00:01"}, {Name: "pub0", Mac: "02:00:00:00:00:02", Bridge: "cloudbr1", Vlan: 7}},
+		}},
+		Vms: []*hostspec.VirtualMachine{{
+			Id: id(40), InstanceName: "i-2-3-VM", Power: hostspec.PowerState_POWER_STATE_RUNNING, Vcpus: 1, MemoryMib: 64,
+			Disks: []*hostspec.Disk{{VolumeId: id(20)}},
+			Nics:  []*hostspec.Nic{{Id: id(50), NetworkId: id(30), Mac: "02:00:00:00:00:03"}},
+		}},
+	}
+}
+
+func problems(s *State) map[string]string {
+	out := map[string]string{}
+	for key, err := range s.Problems {
+		out[key.String()] = err.Error()
+	}
+	return out
+}
+
+func TestGood(t *testing.T) {
+	s := Read(good())
+	if diff := cmp.Diff(map[string]string{}, problems(s)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := len(s.Pools) + len(s.Images) + len(s.Volumes) + len(s.Networks) + len(s.VMs); n != 5 {
+		t.Errorf("%d objects are usable, want 5", n)
+	}
+}
+
+// TestProblems changes one thing about the good spec and names all objects that suffer.
+func TestProblems(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(s *hostspec.HostSpec)
+		want   []string
+	}{
+		{"pool path up and away", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/../etc" }, []string{"pool", "image", "volume"}},
+		{"pool path relative", func(s *hostspec.HostSpec) { s.Pools[0].Path = "srv" }, []string{"pool", "image", "volume"}},
+		{"pool path is root", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/" }, []string{"pool", "image", "volume"}},
+		{"pool in the system", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/etc/libvirt" }, []string{"pool", "image", "volume"}},
+		{"pool path with an option", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/a,file=/etc/shadow" }, []string{"pool", "image", "volume"}},
+		{"pool path with a line end", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/a\nb" }, []string{"pool", "image", "volume"}},
+		{"pool type unknown", func(s *hostspec.HostSpec) { s.Pools[0].Type = 99 }, []string{"pool", "image", "volume"}},
+		{"nfs source with options", func(s *hostspec.HostSpec) {
+			s.Pools[0].Type, s.Pools[0].Source = hostspec.PoolType_POOL_TYPE_NFS, "-osuid,x:/y"
+		}, []string{"pool", "image", "volume"}},
+		{"image name up and away", func(s *hostspec.HostSpec) { s.Images[0].Sha256 = "../../etc/passwd" }, []string{"image", "volume"}},
+		{"image name in capitals", func(s *hostspec.HostSpec) { s.Images[0].Sha256 = strings.ToUpper(sum) }, []string{"image", "volume"}},
+		{"image format", func(s *hostspec.HostSpec) { s.Images[0].Format = "vmdk" }, []string{"image", "volume"}},
+		{"volume id up and away", func(s *hostspec.HostSpec) { s.Volumes[0].Id = "../x" }, []string{"volume", "vm"}},
+		{"volume format", func(s *hostspec.HostSpec) { s.Volumes[0].ImageFormat = "raw" }, []string{"volume"}},
+		{"volume too small", func(s *hostspec.HostSpec) { s.Volumes[0].SizeBytes = 1 }, []string{"volume"}},
+		{"volume blank without size", func(s *hostspec.HostSpec) { s.Volumes[0].SizeBytes, s.Volumes[0].ImageSha256 = 0, "" }, []string{"volume"}},
+		{"volume twice", func(s *hostspec.HostSpec) { s.Volumes = append(s.Volumes, proto.CloneOf(s.Volumes[0])) }, []string{"volume"}},
+		{"network id", func(s *hostspec.HostSpec) { s.Networks[0].Id = "x/../y" }, []string{"network", "vm"}},
+		{"vni too large", func(s *hostspec.HostSpec) { s.Networks[0].Segment = 1 << 24 }, []string{"network"}},
+		{"vlan too large", func(s *hostspec.HostSpec) {
+			s.Networks[0].Isolation, s.Networks[0].Segment = hostspec.Isolation_ISOLATION_VLAN, 4095
+		}, []string{"network"}},
+		{"peer is multicast", func(s *hostspec.HostSpec) { s.Networks[0].Peers = []string{"224.0.0.1"} }, []string{"network"}},
+		{"peer is a name", func(s *hostspec.HostSpec) { s.Networks[0].Peers = []string{"evil.example"} }, []string{"network"}},
+		{"device with a slash", func(s *hostspec.HostSpec) { s.Networks[0].Device = "../x" }, []string{"network"}},
+		{"leg too long", func(s *hostspec.HostSpec) { s.Networks[0].Legs[0].Name = "abcdefghijklmnop" }, []string{"network"}},
+		{"leg is loopback", func(s *hostspec.HostSpec) { s.Networks[0].Legs[0].Name = "lo" }, []string{"network"}},
+		{"leg twice", func(s *hostspec.HostSpec) { s.Networks[0].Legs[1].Name = "gw0" }, []string{"network"}},
+		{"leg multicast mac", func(s *hostspec.HostSpec) { s.Networks[0].Legs[0].Mac = "03:00:00:00:00:01" }, []string{"network"}},
+		{"leg vlan on own bridge", func(s *hostspec.HostSpec) { s.Networks[0].Legs[0].Vlan = 5 }, []string{"network"}},
+		{"services of another", func(s *hostspec.HostSpec) { s.Networks[0].Services.NetworkId = id(31) }, []string{"network"}},
+		{"number twice", func(s *hostspec.HostSpec) {
+			n := proto.CloneOf(s.Networks[0])
+			n.Id, n.Services.NetworkId = id(31), id(31)
+			s.Networks = append(s.Networks, n)
+		}, []string{"network"}},
+		{"instance name with markup", func(s *hostspec.HostSpec) { s.Vms[0].InstanceName = "a'/><x" }, []string{"vm"}},
+		{"no power state", func(s *hostspec.HostSpec) { s.Vms[0].Power = 0 }, []string{"vm"}},
+		{"no memory", func(s *hostspec.HostSpec) { s.Vms[0].MemoryMib = 0 }, []string{"vm"}},
+		{"too many cpus", func(s *hostspec.HostSpec) { s.Vms[0].Vcpus = 1 << 30 }, []string{"vm"}},
+		{"disk of nobody", func(s *hostspec.HostSpec) { s.Vms[0].Disks[0].VolumeId = "../../etc/shadow" }, []string{"vm"}},
+		{"nic of nobody", func(s *hostspec.HostSpec) { s.Vms[0].Nics[0].NetworkId = id(99) }, []string{"vm"}},
+		{"nic mac", func(s *hostspec.HostSpec) { s.Vms[0].Nics[0].Mac = "02:00:00:00:00" }, []string{"vm"}},
+		{"password with a line end", func(s *hostspec.HostSpec) { s.Vms[0].VncPassword = "a\nb" }, []string{"vm"}},
+		{"disk of two vms", func(s *hostspec.HostSpec) {
+			other := proto.CloneOf(s.Vms[0])
+			other.Id, other.InstanceName, other.Nics = id(41), "i-2-4-VM", nil
+			s.Vms = append(s.Vms, other)
+		}, []string{"vm"}},
+		{"vm name twice", func(s *hostspec.HostSpec) {
+			other := proto.CloneOf(s.Vms[0])
+			other.Id, other.Disks, other.Nics = id(41), nil, nil
+			s.Vms = append(s.Vms, other)
+		}, []string{"vm"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			spec := good()
+			tt.change(spec)
+			s := Read(spec)
+			var got []string
+			for _, kind := range []Kind{Pool, Image, Volume, Network, VM} {
+				for key := range s.Problems {
+					if key.Kind == kind {
+						got = append(got, kind.String())
+					}
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("kinds with problems (-want +got):\n%s\n%v", diff, problems(s))
+			}
+		})
+	}
+}
+
+// TestKnown: an object with a problem is spoken of, so it must not be taken for one that left.
+func TestKnown(t *testing.T) {
+	spec := good()
+	spec.Vms[0].Vcpus = 0
+	s := Read(spec)
+	if !s.Known(Key{VM, id(40)}) || s.VMs[id(40)] != nil {
+		t.Errorf("vm is known %t, usable %t; want true, false", s.Known(Key{VM, id(40)}), s.VMs[id(40)] != nil)
+	}
+}
+
+// FuzzRead reads any bytes as a host spec. Whatever comes out must be safe to build paths, names and XML from.
+func FuzzRead(f *testing.F) {
+	seed, err := proto.Marshal(good())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		spec := &hostspec.HostSpec{}
+		if proto.Unmarshal(data, spec) != nil {
+			return
+		}
+		s := Read(spec)
+		for key, err := range s.Problems {
+			if err == nil || len(key.ID) > 64 {
+				t.Fatalf("problem %q: %v", key.ID, err)
+			}
+		}
+		for id, p := range s.Pools {
+			if strings.Contains(p.GetPath(), "..") || !strings.HasPrefix(p.GetPath(), "/") || strings.ContainsAny(p.GetPath(), ",\n") {
+				t.Fatalf("pool path %q", p.GetPath())
+			}
+			checkID(t, id)
+		}
+		for sum, i := range s.Images {
+			if len(sum) != 64 || strings.ContainsAny(sum+i.GetFormat(), "/.") || s.Pools[i.GetPoolId()] == nil {
+				t.Fatalf("image %q", sum)
+			}
+		}
+		for id, v := range s.Volumes {
+			checkID(t, id)
+			if s.Pools[v.GetPoolId()] == nil {
+				t.Fatalf("volume %s is in pool %q", id, v.GetPoolId())
+			}
+		}
+		numbers := map[uint32]bool{}
+		for id, n := range s.Networks {
+			checkID(t, id)
+			if numbers[n.GetNumber()] {
+				t.Fatalf("number %d twice", n.GetNumber())
+			}
+			numbers[n.GetNumber()] = true
+			for _, leg := range n.GetLegs() {
+				if len(leg.GetName()) > 15 || len(leg.GetBridge()) > 15 || strings.ContainsAny(leg.GetName()+leg.GetBridge(), "/ \n") {
+					t.Fatalf("leg %q on %q", leg.GetName(), leg.GetBridge())
+				}
+			}
+		}
+		for id, vm := range s.VMs {
+			checkID(t, id)
+			if strings.ContainsAny(vm.GetInstanceName(), "/<>&'\" \n") {
+				t.Fatalf("instance name %q", vm.GetInstanceName())
+			}
+		}
+	})
+}
+
+func checkID(t *testing.T, id string) {
+	t.Helper()
+	if len(id) != 36 || strings.ContainsAny(id, "/.\x00\n") {
+		t.Fatalf("id %q", id)
+	}
+}
