@@ -38,7 +38,6 @@ var dependencies = []dependency{
 	{paths("modprobe"), []string{"kmod"}, "load bridge and VXLAN on kernels that have them as modules"},
 
 	{paths("busybox"), []string{"busybox-static"}, "the tiny guest's user land"},
-	{paths("dropbear"), []string{"dropbear-bin"}, "the tiny guest's ssh server"},
 	{paths("syslinux"), []string{"syslinux"}, "the tiny guest's boot loader"},
 	{[]string{"/usr/lib/syslinux/mbr/mbr.bin"}, []string{"syslinux-common"}, "the tiny guest's boot record"},
 	{paths("mcopy"), []string{"mtools"}, "write the boot partition without mounting it"},

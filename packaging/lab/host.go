@@ -292,7 +292,7 @@ func (h *Host) Command(ctx context.Context, argv ...string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "nsenter",
-		append([]string{"-t", strconv.Itoa(pid), "-m", "-u", "-i", "-p", "-n", "--"}, argv...)...)
+		append([]string{"-t", strconv.Itoa(pid), "-m", "-u", "-i", "-p", "-n", "-r", "-w", "--"}, argv...)...)
 	cmd.Dir = "/"
 	cmd.Env = initEnv
 	// nsenter forks to be in the PID namespace; both must end.

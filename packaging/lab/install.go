@@ -75,7 +75,15 @@ func (h *Host) install() error {
 			return err
 		}
 	}
-	for path, text := range h.files() {
+	files := h.files()
+	for _, name := range []string{"passwd", "group"} {
+		text, err := accounts(name)
+		if err != nil {
+			return err
+		}
+		files[name] = text
+	}
+	for path, text := range files {
 		if err := os.WriteFile(filepath.Join(h.dir, path), []byte(text), 0o644); err != nil {
 			return err
 		}
@@ -124,6 +132,24 @@ func (h *Host) files() map[string]string {
 	}
 }
 
+// accounts is the machine's list of users or groups, with libvirt's own added
+// where a package of the machine did not: libvirt does not start without them,
+// though qemu.conf names root.
+func accounts(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join("/etc", name))
+	if err != nil {
+		return "", err
+	}
+	line := map[string]string{
+		"passwd": "libvirt-qemu:x:64055:64055:Libvirt QEMU:/nonexistent:/usr/sbin/nologin\n",
+		"group":  "libvirt-qemu:x:64055:\n",
+	}[name]
+	if strings.Contains("\n"+string(text), "\nlibvirt-qemu:") {
+		line = ""
+	}
+	return strings.TrimRight(string(text), "\n") + "\n" + line, nil
+}
+
 // installAgent writes the agent's configuration, readable by root only: it
 // may hold a join token.
 func (h *Host) installAgent() error {
@@ -149,7 +175,7 @@ func (h *Host) spec() hostSpec {
 	for _, d := range privateDirs {
 		spec.Mounts = append(spec.Mounts, bind{From: filepath.Join(h.dir, d.name), To: d.path})
 	}
-	for _, name := range []string{"hosts", "hostname", "machine-id"} {
+	for _, name := range []string{"hosts", "hostname", "machine-id", "passwd", "group"} {
 		spec.Mounts = append(spec.Mounts, bind{From: filepath.Join(h.dir, name), To: "/etc/" + name, IfThere: true})
 	}
 	for _, dir := range h.lab.cfg.Shared {
