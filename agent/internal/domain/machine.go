@@ -190,11 +190,15 @@ func (p Platform) serial(m Machine) libvirtxml.DomainSerial {
 func (p Platform) consoleLog(id string) string { return p.ConsoleDir + "/" + id + ".log" }
 
 func (p Platform) vnc(m Machine) libvirtxml.DomainGraphic {
-	password := m.VM.GetVncPassword()
+	password, address := m.VM.GetVncPassword(), p.VNCAddress
+	if password == "" {
+		// Open to whoever reaches it, so nobody from elsewhere may.
+		address = "127.0.0.1"
+	}
 	return libvirtxml.DomainGraphic{VNC: &libvirtxml.DomainGraphicVNC{
 		Port: -1, AutoPort: "yes", Passwd: password[:min(len(password), vncPasswordBytes)],
 		Listeners: []libvirtxml.DomainGraphicListener{
-			{Address: &libvirtxml.DomainGraphicListenerAddress{Address: p.VNCAddress}},
+			{Address: &libvirtxml.DomainGraphicListenerAddress{Address: address}},
 		},
 	}}
 }

@@ -1,0 +1,122 @@
+package domain
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wispcloud/wisp/proto/hostspec"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func testMachine(osType string) Machine {
+	return Machine{
+		VM: &hostspec.VirtualMachine{
+			Id: "0f7a1f2e-0000-4000-8000-000000000001", InstanceName: "i-2-15-VM", Vcpus: 2, CpuMhz: 1000, CpuCap: true,
+			MemoryMib: 512, StartEpoch: 3, BootEpoch: 7, VncPassword: "longer than eight", OsType: osType,
+			Disks: []*hostspec.Disk{{VolumeId: "a"}, {VolumeId: "b", DeviceId: 1}}, Nics: []*hostspec.Nic{{}},
+		},
+		Disks: []Disk{
+			{VolumeID: "11111111-2222-4333-8444-555555555556", DeviceID: 1, Path: "/srv/volumes/b.qcow2"},
+			{
+				VolumeID: "11111111-2222-4333-8444-555555555555", Path: "/srv/volumes/a.qcow2",
+				BackingPath: "/srv/images/abc.raw", BackingFormat: "raw", Direct: true,
+			},
+		},
+		Nics: []Nic{{MAC: "02:00:00:00:00:0A", Bridge: "wbr7", Tap: "wtpabcdefgh", MTU: 1450, RateMbit: 200}},
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	tests := []struct {
+		name     string
+		platform Platform
+		osType   string
+	}{
+		{"emulated", Platform{VNCAddress: "10.0.0.1", ConsoleDir: "/var/lib/wisp/console"}, "Other Linux (64-bit)"},
+		{"kvm", Platform{KVM: true, VNCAddress: "127.0.0.1", CPUGroups: 2, MHz: 2500}, "Debian GNU/Linux 12 (64-bit)"},
+		{"windows", Platform{KVM: true, VNCAddress: "127.0.0.1", CPUGroups: 1, MHz: 2500}, "Windows Server 2008 R2 (64-bit)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, err := tt.platform.describe(testMachine(tt.osType))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := d.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join("testdata", tt.name+".xml")
+			if *update {
+				if err := os.WriteFile(path, []byte(got+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got+"\n"); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			back, err := readDomain(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := back.seen; !back.ours || s.StartEpoch != 3 || s.BootEpoch != 7 || s.Taps[0] != "wtpabcdefgh" || s.Bridges[0] != "wbr7" || len(s.Files) != 2 {
+				t.Errorf("read back: ours %t, %+v", back.ours, s)
+			}
+		})
+	}
+}
+
+// TestForeign: only a domain whose mark has its own id is ours.
+func TestForeign(t *testing.T) {
+	d, err := Platform{}.describe(testMachine(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := "0f7a1f2e-0000-4000-8000-000000000001"
+	for name, other := range map[string]string{
+		"no metadata":            strings.Replace(text, "wisp:vm", "wisp:vn", 2),
+		"another name space":     strings.Replace(text, markSpace, "https://example.org/", 1),
+		"copy with another uuid": strings.Replace(text, "<uuid>"+id, "<uuid>0f7a1f2e-0000-4000-8000-000000000002", 1),
+	} {
+		got, err := readDomain(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.ours || other == text {
+			t.Errorf("%s: taken for ours", name)
+		}
+	}
+}
+
+// FuzzReadDomain reads any XML as a domain.
+func FuzzReadDomain(f *testing.F) {
+	d, err := Platform{}.describe(testMachine(""))
+	if err != nil {
+		f.Fatal(err)
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := readDomain(text)
+		if err == nil && got.ours && got.seen.ID == "" {
+			t.Fatal("ours without an id")
+		}
+	})
+}
