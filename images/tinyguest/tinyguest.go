@@ -76,6 +76,14 @@ type inputs struct {
 // copy, or nothing if outDir has it already. It may be called by several
 // processes with one cacheDir.
 func Build(ctx context.Context, outDir, cacheDir string) (Manifest, error) {
+	// Tools run in directories of their own, so names must not depend on this one.
+	for _, dir := range []*string{&outDir, &cacheDir} {
+		path, err := filepath.Abs(*dir)
+		if err != nil {
+			return Manifest{}, fmt.Errorf("build tinyguest: %w", err)
+		}
+		*dir = path
+	}
 	m, err := build(ctx, outDir, cacheDir)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("build tinyguest: %w", err)
