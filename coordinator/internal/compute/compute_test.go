@@ -71,9 +71,9 @@ func TestLifeOfAVM(t *testing.T) {
 		t.Fatalf("after destroy with expunge the VM is still there: %+v", vm)
 	}
 	w.check(t)
-	for _, a := range w.agents {
-		if len(a.disks)+len(a.runs) > 0 {
-			t.Fatalf("host %s keeps disks %v and VMs %v", a.host, a.disks, a.runs)
+	for host, a := range w.agents {
+		if len(a.Disks)+len(a.Runs) > 0 {
+			t.Fatalf("host %s keeps disks %v and VMs %v", host, a.Disks, a.Runs)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func mustVM(t testing.TB, r store.Reader, id cloud.ID) *cloud.VM {
 func TestFailedStartMovesOn(t *testing.T) {
 	w := newWorld(t, 2)
 	for _, a := range w.agents {
-		a.fails = true
+		a.Fails = true
 	}
 	id, err := w.deploy(t)
 	if err != nil {
@@ -125,7 +125,7 @@ func TestGuestStopsItself(t *testing.T) {
 	}
 	w.step(t, id, w.area.StartStep, "")
 	w.settle(t)
-	run := w.agents[w.hosts[0].ID].runs[id.String()]
+	run := w.agents[w.hosts[0].ID].Runs[id.String()]
 	run.State, run.StopCause = hostspec.VmState_VM_STATE_STOPPED, hostspec.StopCause_STOP_CAUSE_GUEST
 	w.settle(t)
 	if vm := w.vm(t, id); vm.State != cloud.VMStopped || !vm.HostID.IsZero() {
@@ -252,17 +252,17 @@ func TestCountersHold(t *testing.T) {
 			},
 			"report": func(rt *rapid.T) {
 				h := rapid.SampledFrom(w.hosts).Draw(rt, "host")
-				o := w.agents[h.ID].make(w.render(t, h))
+				o := w.agents[h.ID].Make(w.render(t, h))
 				w.update(t, func(tx *store.Tx) error { return w.area.Fold(tx, h.ID, o) })
 			},
 			"fault": func(rt *rapid.T) {
-				w.agents[rapid.SampledFrom(w.hosts).Draw(rt, "host").ID].fails = rapid.Bool().Draw(rt, "fails")
+				w.agents[rapid.SampledFrom(w.hosts).Draw(rt, "host").ID].Fails = rapid.Bool().Draw(rt, "fails")
 			},
 			"": func(*rapid.T) { w.check(t) },
 		})
 		// At the end everything is given up, and nothing may be left.
 		for _, a := range w.agents {
-			a.fails = false
+			a.Fails = false
 		}
 		for range 3 {
 			for _, id := range vms {

@@ -3,11 +3,11 @@ package compute_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/compute"
+	"github.com/wispcloud/wisp/coordinator/internal/compute/computetest"
 	"github.com/wispcloud/wisp/coordinator/internal/job"
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/replica/replicatest"
@@ -16,33 +16,6 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 	"github.com/wispcloud/wisp/proto/hostspec"
 )
-
-// nets is the network area made small: every NIC gets the next address, and networks are always ready.
-type nets struct{}
-
-func (nets) AllocateNIC(tx *store.Tx, vm *cloud.VM, n *cloud.Network, q compute.NICRequest) (*cloud.NIC, error) {
-	nic := &cloud.NIC{
-		ID: tx.NewID(), VMID: vm.ID, NetworkID: n.ID, MAC: 0x020000000000 + uint64(tables.NICs.Len(tx)) + vm.Number<<8, Default: q.Default,
-		AccountID: vm.AccountID, DomainID: vm.DomainID, DeviceID: q.DeviceID,
-	}
-	return nic, tables.NICs.Put(tx, nic)
-}
-
-func (nets) FreeNICs(tx *store.Tx, vm *cloud.VM) error {
-	for _, nic := range slices.Collect(tables.NICs.By(tx, "vm", store.K(vm.ID))) {
-		if err := tables.NICs.Delete(tx, nic.ID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (nets) Prepare(*store.Tx, *cloud.VM) error { return nil }
-func (nets) Release(*store.Tx, *cloud.VM) error { return nil }
-func (nets) Ready(store.Reader, *cloud.VM) (bool, []cloud.ID, error) {
-	return true, nil, nil
-}
-func (nets) Features(store.Reader, *cloud.VM) []string { return nil }
 
 // counter counts without limits.
 type counter struct{}
@@ -61,17 +34,9 @@ type world struct {
 	r      *replica.Replica
 	area   *compute.Area
 	hosts  []*cloud.Host
-	agents map[cloud.ID]*agent
+	agents map[cloud.ID]*computetest.Agent
 	dep    compute.Deployment
 	jobs   map[cloud.ID]*cloud.Job // pending starts and stops by VM
-}
-
-// agent makes what is rendered true at once.
-type agent struct {
-	host  cloud.ID
-	fails bool                                           // refuse to start VMs
-	runs  map[string]*hostspec.VirtualMachineObservation // by VM
-	disks map[string]bool                                // files
 }
 
 func id(n byte) cloud.ID { return cloud.ID{14: 1, 15: n} }
@@ -82,8 +47,8 @@ func newWorld(t testing.TB, hosts int) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{r: replicatest.Single(t, tables.Schema()...), agents: map[cloud.ID]*agent{}, jobs: map[cloud.ID]*cloud.Job{}}
-	w.area = &compute.Area{Net: nets{}, Seal: keeper, Counts: counter{}, Event: func(tx *store.Tx, e *cloud.Event) error {
+	w := &world{r: replicatest.Single(t, tables.Schema()...), agents: map[cloud.ID]*computetest.Agent{}, jobs: map[cloud.ID]*cloud.Job{}}
+	w.area = &compute.Area{Net: computetest.Networks{}, Seal: keeper, Counts: counter{}, Event: func(tx *store.Tx, e *cloud.Event) error {
 		e.ID, e.Created = tx.NewID(), tx.Now()
 		return tables.Events.Put(tx, e)
 	}}
@@ -108,7 +73,7 @@ func newWorld(t testing.TB, hosts int) *world {
 			}
 			put(t, tables.Hosts.Put(tx, h), tables.StoragePools.Put(tx, pool))
 			w.hosts = append(w.hosts, h)
-			w.agents[h.ID] = &agent{host: h.ID, runs: map[string]*hostspec.VirtualMachineObservation{}, disks: map[string]bool{}}
+			w.agents[h.ID] = computetest.NewAgent()
 		}
 		return nil
 	})
@@ -164,51 +129,10 @@ func (w *world) settle(t testing.TB) {
 	t.Helper()
 	for range 4 {
 		for _, h := range w.hosts {
-			o := w.agents[h.ID].make(w.render(t, h))
+			o := w.agents[h.ID].Make(w.render(t, h))
 			w.update(t, func(tx *store.Tx) error { return w.area.Fold(tx, h.ID, o) })
 		}
 	}
-}
-
-func (a *agent) make(s *hostspec.HostSpec) *hostspec.HostObservation {
-	o := &hostspec.HostObservation{}
-	for _, v := range s.Volumes {
-		if v.Removed {
-			delete(a.disks, v.Id)
-			o.Volumes = append(o.Volumes, &hostspec.ObjectObservation{Id: v.Id, Gone: true})
-			continue
-		}
-		if a.fails {
-			continue
-		}
-		a.disks[v.Id] = true
-		o.Volumes = append(o.Volumes, &hostspec.ObjectObservation{Id: v.Id, Ready: true, Bytes: 1})
-	}
-	listed := map[string]bool{}
-	for _, vm := range s.Vms {
-		listed[vm.Id] = true
-		run, running := a.runs[vm.Id]
-		obs := &hostspec.VirtualMachineObservation{Id: vm.Id, StartEpoch: vm.StartEpoch, BootEpoch: vm.BootEpoch}
-		switch {
-		case vm.Power == hostspec.PowerState_POWER_STATE_STOPPED:
-			delete(a.runs, vm.Id)
-			obs.State, obs.StopCause = hostspec.VmState_VM_STATE_STOPPED, hostspec.StopCause_STOP_CAUSE_WANTED
-		case running && run.State == hostspec.VmState_VM_STATE_STOPPED && run.StartEpoch == vm.StartEpoch:
-			obs = run
-		case a.fails:
-			obs.State, obs.Error = hostspec.VmState_VM_STATE_FAILED, "no such machine type"
-		default:
-			obs.State = hostspec.VmState_VM_STATE_RUNNING
-			a.runs[vm.Id] = obs
-		}
-		o.Vms = append(o.Vms, obs)
-	}
-	for vm := range a.runs {
-		if !listed[vm] {
-			delete(a.runs, vm)
-		}
-	}
-	return o
 }
 
 func (w *world) deploy(t testing.TB) (cloud.ID, error) {
@@ -282,7 +206,7 @@ func (w *world) check(t testing.TB) {
 	}
 	where := map[string]cloud.ID{}
 	for host, a := range w.agents {
-		for vm, o := range a.runs {
+		for vm, o := range a.Runs {
 			if o.State != hostspec.VmState_VM_STATE_RUNNING {
 				continue
 			}
