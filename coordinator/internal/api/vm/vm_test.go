@@ -1,0 +1,434 @@
+package vm_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
+	"github.com/wispcloud/wisp/coordinator/internal/api/offering"
+	"github.com/wispcloud/wisp/coordinator/internal/api/sshkey"
+	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
+	"github.com/wispcloud/wisp/coordinator/internal/api/volume"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
+	"github.com/wispcloud/wisp/coordinator/internal/compute/computetest"
+	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
+	"github.com/wispcloud/wisp/coordinator/internal/seal"
+	"github.com/wispcloud/wisp/coordinator/internal/settings"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+	"github.com/wispcloud/wisp/proto/hostspec"
+)
+
+// counter is identity's, as the interface that compute asks for.
+type counter struct{}
+
+func (counter) Count(tx *store.Tx, account cloud.ID, t cloud.ResourceType, delta int64) error {
+	return identity.Count(tx, account, t, delta)
+}
+
+// world is a zone with one host whose agent works, and one network of a-user.
+type world struct {
+	*apitest.Cloud
+	area  *compute.Area
+	agent *computetest.Agent
+	host  *cloud.Host
+	// ids of what the world has
+	zone, template, tiny, network, foreign string
+}
+
+func id(n byte) cloud.ID { return cloud.ID{0: 0xaa, 15: n} }
+
+// entities that other packages register.
+func entities() []api.Entity {
+	simple := func(name string, found func(r store.Reader, id cloud.ID) (api.Owner, bool)) api.Entity {
+		return api.Entity{Name: name, Lookup: found, Usable: func(*api.Call, cloud.ID) bool { return name == "template" }}
+	}
+	return []api.Entity{
+		simple("zone", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			_, ok := tables.Zones.Get(r, id)
+			return api.Owner{}, ok
+		}),
+		simple("pod", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			_, ok := tables.Pods.Get(r, id)
+			return api.Owner{}, ok
+		}),
+		simple("cluster", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			_, ok := tables.Clusters.Get(r, id)
+			return api.Owner{}, ok
+		}),
+		simple("host", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			_, ok := tables.Hosts.Get(r, id)
+			return api.Owner{}, ok
+		}),
+		simple("storagepool", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			_, ok := tables.StoragePools.Get(r, id)
+			return api.Owner{}, ok
+		}),
+		simple("ostype", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			_, ok := tables.OSTypes.Get(r, id)
+			return api.Owner{}, ok
+		}),
+		simple("template", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			t, ok := tables.Templates.Get(r, id)
+			if !ok {
+				return api.Owner{}, false
+			}
+			return api.Owner{Account: t.AccountID, Domain: t.DomainID}, true
+		}),
+		simple("network", func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			n, ok := tables.Networks.Get(r, id)
+			if !ok {
+				return api.Owner{}, false
+			}
+			return api.Owner{Account: n.AccountID, Domain: n.DomainID}, true
+		}),
+	}
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{agent: computetest.NewAgent()}
+	w.Cloud = apitest.New(t, apitest.Config{
+		Settings: [][]*settings.Def{compute.Settings()},
+		Entities: slices.Concat(entities(), vm.Entities(), volume.Entities(), offering.Entities()),
+		Make: func(k *seal.Keeper) []api.Command {
+			w.area = &compute.Area{Net: computetest.Networks{}, Seal: k, Counts: counter{}, Event: func(tx *store.Tx, e *cloud.Event) error {
+				_, err := job.WriteEvent(tx, *e)
+				return err
+			}}
+			return slices.Concat(vm.Commands(vm.Deps{
+				Area:            w.area,
+				Usage:           func(cloud.ID) (*hostspec.VmUsage, bool) { return nil, false },
+				DefaultNetworks: func(store.Reader, *cloud.Account, *cloud.Zone) ([]*cloud.Network, error) { return nil, nil },
+			}), volume.Commands(), offering.Commands(), sshkey.Commands())
+		},
+	})
+	user, other := w.Users["a-user"].Account, w.Users["b-user"].Account
+	w.host = &cloud.Host{
+		ID: id(3), Name: "h1", ZoneID: id(1), PodID: id(2), ClusterID: id(4), Number: 1, Status: cloud.HostUp,
+		ResourceState: cloud.HostEnabled, CPUs: 4, CPUMHz: 2000, MemoryMiB: 1024,
+	}
+	w.Update(func(tx *store.Tx) error {
+		return errors.Join(
+			tables.Zones.Put(tx, &cloud.Zone{ID: id(1), Name: "z1", AllocationState: cloud.AllocationEnabled}),
+			tables.Pods.Put(tx, &cloud.Pod{ID: id(2), ZoneID: id(1), Name: "p1", AllocationState: cloud.AllocationEnabled}),
+			tables.Clusters.Put(tx, &cloud.Cluster{ID: id(4), ZoneID: id(1), PodID: id(2), Name: "c1", AllocationState: cloud.AllocationEnabled}),
+			tables.Hosts.Put(tx, w.host),
+			tables.StoragePools.Put(tx, &cloud.StoragePool{ID: id(5), Name: "h1 local", ZoneID: id(1), ClusterID: id(4), HostID: id(3),
+				State: cloud.PoolUp, CapacityBytes: 100 << 30, Path: "/var/lib/wisp/pool"}),
+			tables.OSTypes.Put(tx, &cloud.OSType{ID: id(6), Description: "Other Linux (64-bit)"}),
+			tables.Templates.Put(tx, &cloud.Template{ID: id(7), Name: "tiny", DisplayText: "Tiny Linux", ZoneID: id(1), OSTypeID: id(6),
+				State: cloud.TemplateReady, Public: true, PasswordEnabled: true, SizeBytes: 1 << 30, SHA256: strings.Repeat("ab", 32), Format: "QCOW2"}),
+			tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{ID: id(8), Name: "tiny", DisplayText: "1 vCPU", CPUs: 1, CPUMHz: 500,
+				MemoryMiB: 512, StorageType: "local"}),
+			tables.Networks.Put(tx, &cloud.Network{ID: id(9), Name: "n1", ZoneID: id(1), AccountID: user.ID, DomainID: user.DomainID, Number: 1}),
+			tables.Networks.Put(tx, &cloud.Network{ID: id(10), Name: "n2", ZoneID: id(1), AccountID: other.ID, DomainID: other.DomainID, Number: 2}),
+		)
+	})
+	for n, name := range map[byte]string{1: "zone", 2: "pod", 3: "host", 4: "cluster", 5: "pool", 6: "ostype", 7: "template", 8: "tiny", 9: "network", 10: "foreign"} {
+		w.Name(id(n), name)
+	}
+	w.zone, w.template, w.tiny, w.network, w.foreign = id(1).String(), id(7).String(), id(8).String(), id(9).String(), id(10).String()
+	w.runAgent(t)
+	return w
+}
+
+// runAgent lets the host work in the background as an agent would.
+func (w *world) runAgent(t *testing.T) {
+	watch := w.Replica.DB().Watch(tables.VMs, tables.Volumes)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer watch.Close()
+		for {
+			spec := &hostspec.HostSpec{}
+			err := w.area.Render(w.Read(), w.host, spec)
+			if err == nil {
+				o := w.agent.Make(spec)
+				err = w.Replica.Update(ctx, func(tx *store.Tx) error { return w.area.Fold(tx, w.host.ID, o) })
+			}
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("agent: %v", err)
+				return
+			}
+			select {
+			case <-watch.C():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func (w *world) deploy(user string, more ...string) *apitest.Answer {
+	return w.Call(user, "deployVirtualMachine", slices.Concat([]string{
+		"zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny, "networkids", w.network}, more)...)
+}
+
+func TestLife(t *testing.T) {
+	w := newWorld(t)
+	a := w.deploy("a-user", "name", "hello", "displayname", "Hello", "userdata", base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n")), "group", "g")
+	if a.Status != 200 {
+		t.Fatalf("deploy: %s", a.Raw)
+	}
+	w.Golden("deployVirtualMachine", a)
+	vmID := a.String("id")
+	jobAnswer := w.Job("a-user", a.String("jobid"))
+	password, _ := jobAnswer.Get("jobresult.virtualmachine.password").(string)
+	if len(password) < 12 {
+		t.Fatalf("the result tells the password %q: %s", password, jobAnswer.Raw)
+	}
+	jobAnswer.Raw = []byte(strings.ReplaceAll(string(jobAnswer.Raw), password, "{password}"))
+	w.Golden("deployVirtualMachine-job", jobAnswer)
+	result := *jobAnswer
+	result.Object, _ = jobAnswer.Object["jobresult"].(map[string]any)
+	w.CheckSDK("deployVirtualMachine", &result)
+
+	list := w.Must("a-user", "listVirtualMachines", "id", vmID)
+	w.Golden("listVirtualMachines", list)
+	w.CheckSDK("listVirtualMachines", list)
+	if strings.Contains(string(list.Raw), password) {
+		t.Error("the list tells the password")
+	}
+	w.Golden("listVirtualMachines", w.CallXML("a-user", "listVirtualMachines", "id", vmID))
+	w.Golden("listVirtualMachines-root", w.Must("root", "listVirtualMachines", "id", vmID))
+	volumes := w.Must("a-user", "listVolumes", "virtualmachineid", vmID)
+	w.Golden("listVolumes", volumes)
+	w.CheckSDK("listVolumes", volumes)
+
+	for _, step := range []struct{ command, state string }{
+		{"rebootVirtualMachine", "Running"}, {"stopVirtualMachine", "Stopped"}, {"startVirtualMachine", "Running"}, {"stopVirtualMachine", "Stopped"},
+	} {
+		got := w.Must("a-user", step.command, "id", vmID)
+		if s := got.String("virtualmachine.state"); s != step.state {
+			t.Fatalf("after %s the VM is %s, want %s", step.command, s, step.state)
+		}
+		w.CheckSDK(step.command, got)
+	}
+	again := w.Must("a-user", "resetPasswordForVirtualMachine", "id", vmID)
+	if p := again.String("virtualmachine.password"); p == password || len(p) < 12 {
+		t.Errorf("the reset tells the password %q", p)
+	}
+	changed := w.Must("a-user", "updateVirtualMachine", "id", vmID, "displayname", "New", "name", "hello2", "haenable", "true", "group", "")
+	w.Golden("updateVirtualMachine", changed)
+	w.CheckSDK("updateVirtualMachine", changed)
+	got := w.Must("root", "destroyVirtualMachine", "id", vmID, "expunge", "true")
+	w.CheckSDK("destroyVirtualMachine", got)
+	w.Golden("listVirtualMachines-empty", w.Must("root", "listVirtualMachines", "listall", "true"))
+	if n := len(w.agent.Disks); n != 0 {
+		t.Errorf("the host keeps %d disks", n)
+	}
+}
+
+// TestRefusals checks that what cannot be done says why and leaves nothing behind.
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	none := "00000000-0000-4000-8000-000000000000"
+	full := func(command string, p ...string) []string { return append([]string{command}, p...) }
+	with := func(replace ...string) []string {
+		p := map[string]string{"zoneid": w.zone, "templateid": w.template, "serviceofferingid": w.tiny, "networkids": w.network}
+		for i := 0; i < len(replace); i += 2 {
+			p[replace[i]] = replace[i+1]
+		}
+		out := []string{"deployVirtualMachine"}
+		for k, v := range p {
+			if v != "" {
+				out = append(out, k, v)
+			}
+		}
+		return out
+	}
+	tests := []struct {
+		name, user string
+		call       []string
+		code       int
+		text       string
+	}{
+		{"missing", "a-user", with("zoneid", ""), 431, "Unable to execute API command deployvirtualmachine due to missing parameter zoneid"},
+		{"no UUID", "a-user", with("zoneid", "1"), 431, "Invalid parameter zoneid value=1 due to incorrect long value format, or entity does not exist"},
+		{"unknown zone", "a-user", with("zoneid", none), 431,
+			"Invalid parameter zoneid value=" + none + " due to incorrect long value format, or entity does not exist"},
+		{"foreign network reads like an unknown one", "a-user", with("networkids", w.foreign), 431,
+			"Invalid parameter networkids value=" + w.foreign + " due to incorrect long value format, or entity does not exist"},
+		{"unknown network", "a-user", with("networkids", none), 431,
+			"Invalid parameter networkids value=" + none + " due to incorrect long value format, or entity does not exist"},
+		{"userdata", "a-user", with("userdata", "***"), 431, "User data is not valid base64 (parameter userdata): illegal base64 data at input byte 0"},
+		{"key pair", "a-user", with("keypair", "k"), 431, "A key pair with name 'k' does not exist for account a-user"},
+		{"hypervisor", "a-user", with("hypervisor", "XenServer"), 431, `Invalid value "XenServer" in parameter hypervisor: accepted is KVM`},
+		{"both network forms", "a-user", append(with(), "iptonetworklist[0].networkid", w.network), 431,
+			"ipToNetworkMap can't be specified along with networkIds or ipAddress"},
+		{"MAC", "a-user", with("macaddress", "01:00:5e:00:00:01"), 431,
+			`Invalid value "01:00:5e:00:00:01" in parameter macaddress: a unicast MAC address as 02:00:00:00:00:01 is accepted`},
+		{"unknown VM", "a-user", full("startVirtualMachine", "id", none), 431,
+			"Invalid parameter id value=" + none + " due to incorrect long value format, or entity does not exist"},
+		{"state of a list", "a-user", full("listVirtualMachines", "state", "Flying"), 431,
+			`Invalid state "flying" in parameter state; accepted are Running, Starting, Stopping, Stopped, Migrating, Destroyed, Expunging, Error and Present`},
+		{"expunge by a user", "a-user", nil, 531, "Parameter expunge can be passed by an admin only"},
+		{"start of a running VM", "a-user", nil, 431, ""},
+		{"foreign VM", "b-user", nil, 431, ""},
+	}
+	running := w.Must("a-user", "deployVirtualMachine", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny, "networkids", w.network)
+	vmID := running.String("virtualmachine.id")
+	tests[12].call = full("destroyVirtualMachine", "id", vmID, "expunge", "true")
+	tests[13].call = full("startVirtualMachine", "id", vmID)
+	tests[13].text = "Unable to start VM " + vmID + ": it is Running, and must be Stopped"
+	tests[14].call = full("destroyVirtualMachine", "id", vmID)
+	tests[14].text = "Invalid parameter id value=" + vmID + " due to incorrect long value format, or entity does not exist"
+	rowsOf := func() [4]int {
+		r := w.Read()
+		return [4]int{tables.VMs.Len(r), tables.Volumes.Len(r), tables.NICs.Len(r), tables.Jobs.Len(r)}
+	}
+	before := rowsOf()
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := w.Call(tt.user, tt.call[0], tt.call[1:]...)
+			text, code := a.Error()
+			if code != tt.code || a.Status != tt.code {
+				t.Errorf("got code %d with status %d, want %d", code, a.Status, tt.code)
+			}
+			if d := cmp.Diff(tt.text, text); d != "" {
+				t.Error(d)
+			}
+			if got := rowsOf(); got != before {
+				t.Errorf("rows went from %v to %v", before, got)
+			}
+		})
+	}
+}
+
+func TestNoCapacity(t *testing.T) {
+	w := newWorld(t)
+	for range 2 {
+		w.Must("a-user", "deployVirtualMachine", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny, "networkids", w.network)
+	}
+	a := w.deploy("a-user", "name", "third")
+	j := w.Job("a-user", a.String("jobid"))
+	text, _ := j.Get("jobresult.errortext").(string)
+	if !strings.HasSuffix(text, "host h1: 512 MiB memory are wanted and 0 of 1024 MiB are free") || j.Get("jobresult.errorcode") != 533.0 {
+		t.Errorf("the job says %s", j.Raw)
+	}
+	if got := w.Must("a-user", "listVirtualMachines", "name", "third").String("virtualmachine.state"); got != "Error" {
+		t.Errorf("the VM is %s", got)
+	}
+	w.Must("root", "destroyVirtualMachine", "id", a.String("id"), "expunge", "true")
+}
+
+func TestKeysAndPassword(t *testing.T) {
+	w := newWorld(t)
+	made := w.Must("a-user", "createSSHKeyPair", "name", "k")
+	w.CheckSDK("createSSHKeyPair", made)
+	block, _ := pem.Decode([]byte(made.String("keypair.privatekey")))
+	private, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := w.Must("a-user", "listSSHKeyPairs", "name", "k")
+	w.CheckSDK("listSSHKeyPairs", list)
+	if list.Get("sshkeypair.privatekey") != nil {
+		t.Error("the private key is kept")
+	}
+	if text, code := w.Call("a-user", "createSSHKeyPair", "name", "k").Error(); code != 431 || text != "A key pair with name 'k' already exists." {
+		t.Errorf("a second key of the name: %d %s", code, text)
+	}
+	if got := w.Must("b-user", "listSSHKeyPairs", "listall", "true"); len(got.Object) != 0 {
+		t.Errorf("another account sees %s", got.Raw)
+	}
+	vmAnswer := w.Must("a-user", "deployVirtualMachine", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny,
+		"networkids", w.network, "keypair", "k")
+	told := w.Must("a-user", "getVMPassword", "id", vmAnswer.String("virtualmachine.id"))
+	cipher, err := base64.StdEncoding.DecodeString(told.String("password.encryptedpassword"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := rsa.DecryptPKCS1v15(rand.Reader, private, cipher)
+	if err != nil || string(plain) != vmAnswer.String("virtualmachine.password") {
+		t.Errorf("decrypted %q, %v", plain, err)
+	}
+	gone := w.Must("a-user", "deleteSSHKeyPair", "name", "k")
+	w.Golden("deleteSSHKeyPair", gone)
+	if text, code := w.Call("a-user", "deleteSSHKeyPair", "name", "k").Error(); code != 431 ||
+		text != "A key pair with name 'k' does not exist for account a-user" {
+		t.Errorf("deleting it again: %d %s", code, text)
+	}
+	for _, bad := range []string{"nonsense", `command="x" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p`} {
+		if text, code := w.Call("a-user", "registerSSHKeyPair", "name", "r", "publickey", bad).Error(); code != 431 || !strings.HasPrefix(text, "Public key is invalid") {
+			t.Errorf("public key %q: %d %s", bad, code, text)
+		}
+	}
+	reg := w.Must("a-user", "registerSSHKeyPair", "name", "r", "publickey", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p me@home")
+	w.Golden("registerSSHKeyPair", reg)
+	w.CheckSDK("registerSSHKeyPair", reg)
+}
+
+func TestOfferings(t *testing.T) {
+	w := newWorld(t)
+	made := w.Must("root", "createServiceOffering", "name", "s", "displaytext", "S", "cpunumber", "1", "cpuspeed", "100", "memory", "128",
+		"domainid", w.Domains["ROOT/a"].ID.String(), "tags", "ssd, fast", "hosttags", "gpu")
+	w.Golden("createServiceOffering", made)
+	w.CheckSDK("createServiceOffering", made)
+	offeringID := made.String("serviceoffering.id")
+	names := func(user string) (out []string) {
+		rows, _ := w.Must(user, "listServiceOfferings").Get("serviceoffering").([]any)
+		for _, o := range rows {
+			name, _ := o.(map[string]any)["name"].(string)
+			out = append(out, name)
+		}
+		return out
+	}
+	for user, want := range map[string][]string{"root": {"tiny", "s"}, "a-user": {"tiny", "s"}, "x-user": {"tiny", "s"}, "b-user": {"tiny"}} {
+		if d := cmp.Diff(want, names(user)); d != "" {
+			t.Errorf("%s sees: %s", user, d)
+		}
+	}
+	foreign := w.Call("b-user", "deployVirtualMachine", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", offeringID,
+		"networkids", w.foreign)
+	if text, code := foreign.Error(); code != 431 || !strings.HasPrefix(text, "Invalid parameter serviceofferingid value="+offeringID) {
+		t.Errorf("an offering of another domain can be used: %d %s", code, text)
+	}
+	if _, code := w.Call("a-user", "createServiceOffering", "name", "s", "displaytext", "S", "cpunumber", "1", "cpuspeed", "1", "memory", "64").Error(); code != 432 && code != 531 {
+		t.Errorf("a user may make offerings: %d", code)
+	}
+	w.CheckSDK("listServiceOfferings", w.Must("root", "listServiceOfferings", "id", offeringID))
+	w.Golden("deleteServiceOffering", w.Must("root", "deleteServiceOffering", "id", offeringID))
+	if d := cmp.Diff([]string{"tiny"}, names("root")); d != "" {
+		t.Error(d)
+	}
+	disk := w.Must("root", "createDiskOffering", "name", "d", "displaytext", "D", "disksize", "5")
+	w.Golden("createDiskOffering", disk)
+	w.CheckSDK("createDiskOffering", disk)
+	list := w.Must("a-user", "listDiskOfferings")
+	w.Golden("listDiskOfferings", list)
+	w.CheckSDK("listDiskOfferings", list)
+	two := w.Must("a-user", "deployVirtualMachine", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny,
+		"networkids", w.network, "startvm", "false", "diskofferingid", disk.String("diskoffering.id"))
+	if s := two.String("virtualmachine.state"); s != "Stopped" {
+		t.Errorf("a VM deployed with startvm=false is %s", s)
+	}
+	if n := len(compute.VolumesOf(w.Read(), mustParse(t, two.String("virtualmachine.id")))); n != 2 {
+		t.Errorf("it has %d volumes, want 2", n)
+	}
+}
+
+func mustParse(t *testing.T, s string) cloud.ID {
+	t.Helper()
+	id, err := cloud.ParseID(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
