@@ -156,7 +156,7 @@ func (p *Process) Output() string {
 // Wire connects two namespaces by a veth pair; a MAC may be empty. Both ends are left down.
 func Wire(a *Node, nameA, macA string, b *Node, nameB, macB string) {
 	a.t.Helper()
-	argv := []string{"ip", "link", "add", nameA}
+	argv := []string{"ip", "link", "add", "name", nameA}
 	if macA != "" {
 		argv = append(argv, "address", macA)
 	}
@@ -184,6 +184,14 @@ func Wait(t testing.TB, what string, limit time.Duration, condition func() (ok b
 			t.Fatalf("waited %v for %s; last saw: %s", limit, what, saw)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// run runs a command in the calling thread's namespace.
+func run(t testing.TB, argv ...string) {
+	t.Helper()
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)
 	}
 }
 
