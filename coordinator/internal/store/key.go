@@ -108,7 +108,7 @@ func appendKeyInt(k Key, i int64) Key {
 	return append(k, b[8-n:]...)
 }
 
-// appendKeyAddr orders absent, IPv4, IPv6; a zone follows as a string.
+// appendKeyAddr orders absent, IPv4, IPv6; the zone of an IPv6 address follows.
 func appendKeyAddr(k Key, a netip.Addr) Key {
 	switch {
 	case !a.IsValid():
@@ -116,10 +116,7 @@ func appendKeyAddr(k Key, a netip.Addr) Key {
 	case a.Is4():
 		b := a.As4()
 		return append(append(k, 4), b[:]...)
-	case a.Zone() == "":
-		b := a.As16()
-		return append(append(k, 16), b[:]...)
 	}
 	b := a.As16()
-	return appendKeyString(append(append(k, 17), b[:]...), a.Zone())
+	return appendKeyString(append(append(k, 16), b[:]...), a.Zone())
 }

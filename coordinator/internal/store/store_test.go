@@ -37,12 +37,14 @@ func newThings() *Table[thing] {
 
 func testID(n int) cloud.ID { return cloud.ID{0: byte(n >> 16), 1: byte(n >> 8), 2: byte(n), 15: 1} }
 
+var testTime = time.Unix(1700000000, 0)
+
 // commit runs f as one committed transaction.
 func commit(t testing.TB, db *DB, f func(*Tx) error) error {
 	t.Helper()
 	b := db.NewBatch(db.Current())
 	n := 0
-	done, err := b.Run(f, time.Unix(1700000000, 0), func() cloud.ID { n++; return testID(1000 + n) })
+	done, err := b.Run(f, testTime, func() cloud.ID { n++; return testID(1000 + n) })
 	if err != nil {
 		return err
 	}

@@ -253,7 +253,9 @@ func (t *Table[R]) Count(r Reader, index string, k Key) int {
 
 // successor is the smallest string above every string that begins with k.
 func successor(k []byte) (string, bool) {
-	k = bytes.TrimRight(k, "\xff")
+	for len(k) > 0 && k[len(k)-1] == 0xff {
+		k = k[:len(k)-1]
+	}
 	if len(k) == 0 {
 		return "", false
 	}
