@@ -1,0 +1,53 @@
+package nat
+
+import (
+	"context"
+	"testing"
+
+	"github.com/wispcloud/wisp/netsvc/kernel"
+	"github.com/wispcloud/wisp/netsvc/kernel/fake"
+	"github.com/wispcloud/wisp/netsvc/netsvctest"
+	"github.com/wispcloud/wisp/proto/netspec"
+)
+
+func TestWalk(t *testing.T) {
+	with := func(source, link string) string {
+		return "*nat\n:POSTROUTING ACCEPT\n-A POSTROUTING -j WISP-NAT-POST\n:WISP-NAT-POST -\n" +
+			"-A WISP-NAT-POST -s 10.1.1.0/24 -o " + link + " -j SNAT --to-source " + source + "\n"
+	}
+	netsvctest.Walk[*netspec.Nat]{
+		Options: kernel.TextOptions{Tables: []string{"nat"}},
+		New: func(k netsvctest.Kernel) func(context.Context, *netspec.Nat) error {
+			return New(k).Apply
+		},
+		States: []netsvctest.State[*netspec.Nat]{
+			{Name: "none", Text: "*nat\n"},
+			{Name: "on", Want: &netspec.Nat{PublicLink: "pub0", GuestCidr: "10.1.1.0/24", SourceNatIp: "203.0.113.10"},
+				Text: with("203.0.113.10", "pub0")},
+			{Name: "another address, network given by one of its addresses",
+				Want: &netspec.Nat{PublicLink: "pub0", GuestCidr: "10.1.1.77/24", SourceNatIp: "203.0.113.11"},
+				Text: with("203.0.113.11", "pub0")},
+			{Name: "another link", Want: &netspec.Nat{PublicLink: "pub1", GuestCidr: "10.1.1.0/24", SourceNatIp: "203.0.113.10"},
+				Text: with("203.0.113.10", "pub1")},
+			{Name: "without an address", Want: &netspec.Nat{PublicLink: "pub0", GuestCidr: "10.1.1.0/24"}, Text: "*nat\n"},
+		},
+	}.Run(t)
+}
+
+func TestUnusable(t *testing.T) {
+	for _, want := range []*netspec.Nat{
+		{PublicLink: "pub0", GuestCidr: "10.1.1.0/24", SourceNatIp: "x"},
+		{PublicLink: "pub0", GuestCidr: "10.1.1.0/24", SourceNatIp: "2001:db8::1"},
+		{PublicLink: "pub0", GuestCidr: "", SourceNatIp: "203.0.113.10"},
+		{PublicLink: "pub0 -j ACCEPT", GuestCidr: "10.1.1.0/24", SourceNatIp: "203.0.113.10"},
+		{PublicLink: "", GuestCidr: "10.1.1.0/24", SourceNatIp: "203.0.113.10"},
+	} {
+		k := fake.New()
+		if err := New(k).Apply(t.Context(), want); err == nil {
+			t.Errorf("%v was taken", want)
+		}
+		if journal := k.Journal(); len(journal) > 0 {
+			t.Errorf("%v changed %q", want, journal)
+		}
+	}
+}
