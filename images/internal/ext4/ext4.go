@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -142,7 +143,8 @@ func stage(t *tree.Tree, dir string) ([]byte, error) {
 		case tree.Symlink:
 			fmt.Fprintf(&script, "symlink %s %s\n", p, e.Link)
 		case tree.CharDevice:
-			fmt.Fprintf(&script, "mknod %s c %d %d\n", p, e.Major, e.Minor)
+			// mknod alone takes no path, only a name.
+			fmt.Fprintf(&script, "cd %s\nmknod %s c %d %d\ncd /\n", path.Dir(p), path.Base(p), e.Major, e.Minor)
 			setOwner(&script, p, 0o020000|e.Perm, e.UID, e.GID)
 		default:
 			return nil, fmt.Errorf("stage /%s: unknown kind %d", e.Path, e.Kind)
