@@ -36,8 +36,9 @@ type Config struct {
 	Seal     *seal.Keeper
 	Log      *slog.Logger
 	Now      func() time.Time
-	// Forward hands a request that came to a follower to the leader. nil: such requests are refused with 503.
-	Forward func(w http.ResponseWriter, r *http.Request, body []byte)
+	// Forward hands a request that came to a follower to the leader, or returns why it cannot and has written nothing.
+	// nil: such requests are refused with 503.
+	Forward func(w http.ResponseWriter, r *http.Request, body []byte) error
 	// Done, optional, is told of every answer, for metrics.
 	Done func(command string, code int, took time.Duration)
 }
@@ -176,8 +177,7 @@ func (s *Server) unavailable(q *request, who *caller) error {
 func (s *Server) elsewhere(q *request, err error) error {
 	var moved *replica.NotLeader
 	if errors.As(err, &moved) && s.cfg.Forward != nil {
-		s.cfg.Forward(q.w, q.r, q.body)
-		return nil
+		return s.cfg.Forward(q.w, q.r, q.body)
 	}
 	return err
 }

@@ -131,7 +131,7 @@ func (a *Area) foldVolume(tx *store.Tx, host cloud.ID, o *hostspec.ObjectObserva
 	}
 	switch {
 	case v.State == cloud.VolumeExpunging && o.GetGone():
-		return a.dropVolume(tx, v)
+		return a.DropVolume(tx, v)
 	case v.State == cloud.VolumeCreating && o.GetReady():
 		v.State, v.AllocatedBytes = cloud.VolumeReady, o.GetBytes()
 		return tables.Volumes.Put(tx, v)

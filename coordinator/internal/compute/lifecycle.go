@@ -126,11 +126,11 @@ func (a *Area) removeVolume(tx *store.Tx, v *cloud.Volume) (gone bool, err error
 			return false, tables.Volumes.Put(tx, v)
 		}
 	}
-	return true, a.dropVolume(tx, v)
+	return true, a.DropVolume(tx, v)
 }
 
-// dropVolume removes the row of a volume whose file is gone, and, with its last volume, the row of an expunging VM.
-func (a *Area) dropVolume(tx *store.Tx, v *cloud.Volume) error {
+// DropVolume removes the row of a volume whose file is gone, and, with its last volume, the row of an expunging VM.
+func (a *Area) DropVolume(tx *store.Tx, v *cloud.Volume) error {
 	if pool, ok := tables.StoragePools.Get(tx, v.PoolID); ok {
 		pool.AllocatedBytes -= min(pool.AllocatedBytes, v.SizeBytes)
 		if err := tables.StoragePools.Put(tx, pool); err != nil {

@@ -9,9 +9,12 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -29,7 +32,10 @@ const keySize = 32
 const version = 1
 
 // Keeper seals and opens. It is safe for concurrent use.
-type Keeper struct{ aead cipher.AEAD }
+type Keeper struct {
+	aead cipher.AEAD
+	key  []byte
+}
 
 // New makes a keeper of a 32-byte key.
 func New(key []byte) (*Keeper, error) {
@@ -44,7 +50,7 @@ func New(key []byte) (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use seal key: %w", err)
 	}
-	return &Keeper{aead}, nil
+	return &Keeper{aead, bytes.Clone(key)}, nil
 }
 
 // Generate makes a new key.
@@ -64,6 +70,22 @@ func (k *Keeper) Seal(secret string) cloud.Sealed {
 	_, _ = rand.Read(out[1:])
 	return k.aead.Seal(out, out[1:], []byte(secret), out[:1])
 }
+
+// Derive makes a key of n bytes for another use (HKDF-SHA256): all holders of the cluster's key get the same one, and it
+// tells nothing of the cluster's key or of those for other uses.
+func (k *Keeper) Derive(use string, n int) ([]byte, error) {
+	b, err := hkdf.Key(sha256.New, k.key, nil, "wisp "+use, n)
+	if err != nil {
+		return nil, fmt.Errorf("derive key for %s: %w", use, err)
+	}
+	return b, nil
+}
+
+// String hides the key where a keeper is printed by mistake.
+func (k *Keeper) String() string { return "***" }
+
+// GoString is String for %#v.
+func (k *Keeper) GoString() string { return "***" }
 
 // ErrSealed says that a text was not sealed under this key, or was changed.
 var ErrSealed = errors.New("the secret cannot be opened: another key has sealed it, or it is damaged")
