@@ -86,5 +86,5 @@ const (
 	// slowPass is how often each host's spec is rendered without a reason, in case a change was not recognised.
 	slowPass = 30 * time.Second
 	// refold is how long the same observation is not folded again.
-	refold = 30 * time.Second
+	refold = 10 * time.Second
 )

@@ -1,0 +1,179 @@
+// Package storagepool holds the commands of primary storage.
+package storagepool
+
+import (
+	"iter"
+	"strconv"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/storage"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// Commands lists the commands of this package.
+func Commands() []api.Command { return []api.Command{create(), list(), remove()} }
+
+// Entities lists what this package's rows are called in parameters.
+func Entities() []api.Entity {
+	return []api.Entity{{
+		Name: "storagepool",
+		Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			return api.Owner{}, tables.StoragePools.Has(r, id)
+		},
+	}}
+}
+
+// Answer is a pool as clients see it. Sizes are in bytes.
+type Answer struct {
+	ID                  cloud.ID          `json:"id" doc:"the pool"`
+	Name                string            `json:"name" doc:"its name"`
+	ZoneID              cloud.ID          `json:"zoneid" doc:"its zone"`
+	ZoneName            string            `json:"zonename,omitempty" doc:"name of that zone"`
+	PodID               cloud.ID          `json:"podid,omitempty" doc:"its pod"`
+	PodName             string            `json:"podname,omitempty" doc:"name of that pod"`
+	ClusterID           cloud.ID          `json:"clusterid,omitempty" doc:"its cluster"`
+	ClusterName         string            `json:"clustername,omitempty" doc:"name of that cluster"`
+	IPAddress           string            `json:"ipaddress,omitempty" doc:"server, or host whose own it is"`
+	Path                string            `json:"path" doc:"directory, or export of the server"`
+	Type                string            `json:"type" doc:"Filesystem, SharedMountPoint or NetworkFilesystem"`
+	Scope               string            `json:"scope" doc:"who reaches it: HOST, CLUSTER or ZONE"`
+	Hypervisor          string            `json:"hypervisor" doc:"hypervisor that uses it"`
+	Provider            string            `json:"provider" doc:"what drives it"`
+	State               string            `json:"state" doc:"Initial, Up, Maintenance or Down"`
+	Tags                string            `json:"tags,omitempty" doc:"its tags"`
+	DiskSizeTotal       uint64            `json:"disksizetotal" doc:"its size"`
+	DiskSizeAllocated   uint64            `json:"disksizeallocated" doc:"what its volumes may grow to"`
+	DiskSizeUsed        uint64            `json:"disksizeused" doc:"what is used of it"`
+	OverProvisionFactor string            `json:"overprovisionfactor" doc:"how many times it may be allocated"`
+	Details             map[string]string `json:"details,omitempty" doc:"further details"`
+	Created             api.Time          `json:"created" doc:"when it was made"`
+}
+
+func view(c *api.Call, p *cloud.StoragePool) Answer {
+	a := Answer{
+		ID: p.ID, Name: p.Name, ZoneID: p.ZoneID, PodID: p.PodID, ClusterID: p.ClusterID, IPAddress: p.Source, Path: p.Path,
+		Type: p.Kind.String(), Scope: p.Scope, Hypervisor: "KVM", Provider: "DefaultPrimary", State: p.State.String(), Tags: strings.Join(p.Tags, ","),
+		DiskSizeTotal: p.CapacityBytes, DiskSizeAllocated: p.AllocatedBytes, DiskSizeUsed: p.UsedBytes, Details: p.Details,
+		Created:             api.Time(p.Created),
+		OverProvisionFactor: strconv.FormatFloat(c.Settings.Float("storage.overprovisioning.factor"), 'f', 1, 64),
+	}
+	if p.Kind == cloud.PoolNetworkFilesystem {
+		if i := strings.LastIndex(p.Source, ":/"); i >= 0 {
+			a.IPAddress, a.Path = p.Source[:i], p.Source[i+1:]
+		}
+	}
+	if h, ok := tables.Hosts.Get(c.Read, p.HostID); ok {
+		a.IPAddress = h.IP.String()
+	}
+	if z, ok := tables.Zones.Get(c.Read, p.ZoneID); ok {
+		a.ZoneName = z.Name
+	}
+	if d, ok := tables.Pods.Get(c.Read, p.PodID); ok {
+		a.PodName = d.Name
+	}
+	if k, ok := tables.Clusters.Get(c.Read, p.ClusterID); ok {
+		a.ClusterName = k.Name
+	}
+	return a
+}
+
+type createParams struct {
+	Name      string            `api:"name,required" doc:"name of the pool"`
+	URL       string            `api:"url,required" doc:"nfs://server/export, SharedMountPoint:///directory or file:///directory"`
+	ZoneID    cloud.ID          `api:"zoneid,required" ref:"zone" doc:"its zone"`
+	PodID     cloud.ID          `api:"podid" ref:"pod" doc:"its pod; needed unless the scope is zone"`
+	ClusterID cloud.ID          `api:"clusterid" ref:"cluster" doc:"its cluster; needed unless the scope is zone"`
+	Scope     string            `api:"scope" since:"4.2" doc:"cluster (the default) or zone"`
+	Tags      []string          `api:"tags" doc:"tags that offerings ask for"`
+	Details   map[string]string `api:"details,map" doc:"further details"`
+}
+
+func create() api.Command {
+	return api.Command{
+		Name: "createStoragePool", Doc: "Makes a primary storage pool of hosts' directories or of a share.", Roles: api.AdminOnly,
+		Event: "STORAGE.POOL.CREATE", Entity: "StoragePool", Object: "storagepool",
+		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
+			if !p.ClusterID.IsZero() && p.PodID.IsZero() {
+				return Answer{}, cloud.Errorf(cloud.Invalid, "Cluster id requires pod id")
+			}
+			pool, err := storage.CreatePool(tx, storage.NewPool{
+				Name: p.Name, URL: p.URL, ZoneID: p.ZoneID, PodID: p.PodID, Cluster: p.ClusterID, Scope: p.Scope, Tags: p.Tags, Details: p.Details,
+			})
+			if err != nil {
+				return Answer{}, err
+			}
+			c.Describe(pool.ID, "storage pool "+pool.Name)
+			return view(c, pool), nil
+		}),
+	}
+}
+
+type removeParams struct {
+	ID     cloud.ID `api:"id,required" ref:"storagepool" doc:"the pool"`
+	Forced bool     `api:"forced" doc:"accepted for older tools: a pool with volumes is never removed"`
+}
+
+func remove() api.Command {
+	return api.Command{
+		Name: "deleteStoragePool", Doc: "Removes a primary storage pool without volumes.", Roles: api.AdminOnly,
+		Event: "STORAGE.POOL.DELETE", Entity: "StoragePool",
+		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *removeParams) error {
+			c.Describe(p.ID, "storage pool "+p.ID.String())
+			return storage.DeletePool(tx, p.ID)
+		}),
+	}
+}
+
+type listParams struct {
+	api.ListParams
+	ID        cloud.ID `api:"id" ref:"storagepool" doc:"this pool only"`
+	Name      string   `api:"name" doc:"pools of this name"`
+	Path      string   `api:"path" doc:"pools at this path"`
+	IPAddress string   `api:"ipaddress" doc:"pools of this server"`
+	ZoneID    cloud.ID `api:"zoneid" ref:"zone" doc:"pools of this zone"`
+	PodID     cloud.ID `api:"podid" ref:"pod" doc:"pools of this pod"`
+	ClusterID cloud.ID `api:"clusterid" ref:"cluster" doc:"pools of this cluster"`
+	HostID    cloud.ID `api:"hostid" ref:"host" since:"4.11" doc:"pools of this host's own"`
+	Scope     string   `api:"scope" since:"4.3" doc:"pools of this scope"`
+	State     string   `api:"state" since:"4.3" doc:"pools in this state"`
+}
+
+func list() api.Command {
+	return api.Command{
+		Name: "listStoragePools", Doc: "Lists primary storage pools.", Roles: api.RootAdmin | api.ResourceAdmin, Object: "storagepool",
+		Run: api.List(api.Lister[listParams, cloud.StoragePool, Answer]{
+			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.StoragePool], error) {
+				all := tables.StoragePools.By(c.Read, "name", nil)
+				if !p.ZoneID.IsZero() {
+					all = tables.StoragePools.By(c.Read, "name", store.K(p.ZoneID))
+				}
+				return func(yield func(*cloud.StoragePool) bool) {
+					for pool := range all {
+						if p.keeps(c, pool) && !yield(pool) {
+							return
+						}
+					}
+				}, nil
+			},
+			Keyword: func(p *cloud.StoragePool) string { return p.Name + "\n" + p.Kind.String() },
+			View:    view,
+		}),
+	}
+}
+
+func (p *listParams) keeps(c *api.Call, pool *cloud.StoragePool) bool {
+	is := func(want, have cloud.ID) bool { return want.IsZero() || want == have }
+	same := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
+	if !is(p.ID, pool.ID) || !is(p.PodID, pool.PodID) || !is(p.ClusterID, pool.ClusterID) || !is(p.HostID, pool.HostID) ||
+		p.Name != "" && p.Name != pool.Name || !same(p.Scope, pool.Scope) || !same(p.State, pool.State.String()) {
+		return false
+	}
+	if p.Path == "" && p.IPAddress == "" {
+		return true
+	}
+	v := view(c, pool)
+	return (p.Path == "" || p.Path == v.Path) && (p.IPAddress == "" || p.IPAddress == v.IPAddress)
+}
