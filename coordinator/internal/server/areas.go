@@ -32,6 +32,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/session"
 	"github.com/wispcloud/wisp/coordinator/internal/api/sshkey"
 	"github.com/wispcloud/wisp/coordinator/internal/api/storagepool"
+	"github.com/wispcloud/wisp/coordinator/internal/api/template"
 	"github.com/wispcloud/wisp/coordinator/internal/api/user"
 	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
 	"github.com/wispcloud/wisp/coordinator/internal/api/volume"
@@ -122,7 +123,7 @@ func (a areas) commands(s *Server) []api.Command {
 		user.Commands(user.Deps{Seal: s.seal}), account.Commands(), domain.Commands(), limit.Commands(), event.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{Authority: a.keys.Authority, DropVolume: a.compute.DropVolume}),
-		storagepool.Commands(), imagestore.Commands(),
+		storagepool.Commands(), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),
 		rule.Commands(rule.Deps{Area: a.network}),
@@ -136,7 +137,7 @@ func (a areas) entities() []api.Entity {
 	return slices.Concat(
 		asyncjob.Entities(), user.Entities(), account.Entities(), domain.Entities(), event.Entities(),
 		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), host.Entities(), storagepool.Entities(),
-		imagestore.Entities(),
+		imagestore.Entities(), template.Entities(),
 		physical.Entities(), networkoffering.Entities(), guestnetwork.Entities(), address.Entities(), rule.Entities(),
 		offering.Entities(), volume.Entities(), vm.Entities(),
 	)
