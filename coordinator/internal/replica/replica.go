@@ -120,6 +120,9 @@ func closeTransport(t raft.Transport) error {
 // DB is the store this replica keeps.
 func (r *Replica) DB() *store.DB { return r.db }
 
+// Stats are raft's own figures, for metrics and operators.
+func (r *Replica) Stats() map[string]string { return r.raft.Stats() }
+
 // RaftAddress is where the other members reach this one.
 func (r *Replica) RaftAddress() string { return string(r.trans.LocalAddr()) }
 

@@ -14,6 +14,8 @@ import (
 type item struct {
 	ID      cloud.ID `row:"1"`
 	Name    string   `row:"2"`
+	Place   int      `row:"3"`
+	Note    string   `row:"4"`
 	Unknown cloud.Unknown
 }
 
