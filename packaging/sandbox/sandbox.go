@@ -1,0 +1,159 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/wispcloud/wisp/packaging/api"
+	"github.com/wispcloud/wisp/packaging/lab"
+)
+
+// labName begins the names of the machine's two links, wisp-mgmt and wisp-pub.
+const labName = "wisp"
+
+// maxHosts is what a machine of a few cores bears.
+const maxHosts = 3
+
+// Ranges of RFC 2544, for tests between machines: no network has them.
+var (
+	mgmtPrefix   = netip.MustParsePrefix("198.18.0.0/24")
+	publicPrefix = netip.MustParsePrefix("198.18.1.0/24")
+)
+
+// Config says where a sandbox is. The zero value is that of `make sandbox` in
+// the repository's root.
+type Config struct {
+	// Dir holds everything of the sandbox. Default .sandbox.
+	Dir string
+	// Bin holds the built programs, and the guest's image. Default bin.
+	Bin string
+	// Declaration is the cloud as a file for `wisp apply`. Default
+	// packaging/sandbox/cloud.yaml.
+	Declaration string
+	// Hosts is how many hypervisor hosts there are, 1 to 3. Default 1.
+	Hosts int
+	// Out is told what is done. Default os.Stdout.
+	Out io.Writer
+}
+
+// Sandbox is one that is being made, looked at or removed.
+type Sandbox struct {
+	cfg   Config
+	steps *steps
+
+	lab     *lab.Lab
+	api     *api.Client
+	env     map[string]string
+	image   image
+	hello   hello
+	kvm     chan kvmAnswer
+	accel   kvmAnswer
+	changed bool
+}
+
+func (c Config) withDefaults() (Config, error) {
+	for _, d := range []struct {
+		field    *string
+		fallback string
+	}{{&c.Dir, ".sandbox"}, {&c.Bin, "bin"}, {&c.Declaration, "packaging/sandbox/cloud.yaml"}} {
+		if *d.field == "" {
+			*d.field = d.fallback
+		}
+		path, err := filepath.Abs(*d.field)
+		if err != nil {
+			return c, err
+		}
+		*d.field = path
+	}
+	if c.Hosts == 0 {
+		c.Hosts = 1
+	}
+	if c.Hosts < 1 || c.Hosts > maxHosts {
+		return c, fmt.Errorf("make sandbox: HOSTS=%d, want 1 to %d", c.Hosts, maxHosts)
+	}
+	if c.Out == nil {
+		c.Out = os.Stdout
+	}
+	return c, nil
+}
+
+// Up makes the sandbox, or what is missing of it.
+func Up(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("make sandbox: namespaces and bridges need root")
+	}
+	unlock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s := &Sandbox{cfg: cfg, steps: newSteps(cfg.Out), env: map[string]string{}}
+	begin := time.Now()
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"guest image", s.buildImage},
+		{"network", s.makeNetwork},
+		{"coordinator", s.startCoordinator},
+		{"admin keys", s.makeKeys},
+		{"acceleration", s.awaitProbe},
+		{"hosts", s.startHosts},
+		{"cloud", s.applyCloud},
+		{"VM hello", s.deployHello},
+		{"guest answers", s.awaitGuest},
+	} {
+		if err := s.steps.run(ctx, step.name, step.do); err != nil {
+			return fmt.Errorf("%w\n\nRun make sandbox again to go on from here, or make sandbox-down to remove everything", err)
+		}
+	}
+	s.summary(time.Since(begin))
+	return nil
+}
+
+// Down removes everything of the sandbox, however far it came. Nothing to
+// remove is no error.
+func Down(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	// Hosts first: a coordinator that sees them go would only write about it.
+	err = lab.Cleanup(ctx, labName)
+	err = errors.Join(err, stopCoordinator(ctx, cfg))
+	if err != nil {
+		return fmt.Errorf("remove sandbox: %w", err)
+	}
+	if err := removeDir(cfg.Dir); err != nil {
+		return fmt.Errorf("remove sandbox: %w", err)
+	}
+	fmt.Fprintln(cfg.Out, "The sandbox is removed.")
+	return nil
+}
+
+// lockDir makes the directory and keeps a second run out of it.
+func lockDir(dir string) (unlock func(), err error) {
+	// Keys, tokens and the cloud's state are below.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make sandbox directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock sandbox: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(errors.New("another make sandbox is at work in "+dir), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}

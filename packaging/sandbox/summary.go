@@ -1,0 +1,46 @@
+package sandbox
+
+import (
+	"encoding/base64"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+func encode(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+
+// summary says what there is and how to use it.
+func (s *Sandbox) summary(took time.Duration) {
+	verb := "is up"
+	if !s.changed {
+		verb = "was up already; nothing was changed"
+	}
+	fmt.Fprintf(s.cfg.Out, `
+The sandbox %s (%.1f s).
+
+  API       %s
+  keys      . %s        sets %s, %s, %s, %s
+  cs        . %s; cs listVirtualMachines
+  libcloud  . %s; python3 -c 'import os; from libcloud.compute.providers import get_driver as d; print(d("cloudstack")(key=os.environ["%s"], secret=os.environ["%s"], url=os.environ["%s"]).list_nodes())'
+  cmk       . %s; cmk -u $%s -k $%s -s $%s list virtualmachines
+  guest     curl %s
+  shell     %s/wisp-lab exec -name %s h1    on a hypervisor host; logs in %s
+  stop      make sandbox-down
+`,
+		verb, took.Seconds(), s.api.Endpoint,
+		s.show(s.envPath()), envEndpoint, envKey, envSecret, envPassword,
+		s.show(s.envPath()),
+		s.show(s.envPath()), envKey, envSecret, envEndpoint,
+		s.show(s.envPath()), envEndpoint, envKey, envSecret,
+		s.hello.url(),
+		s.show(s.cfg.Bin), labName, s.show(s.cfg.Dir))
+}
+
+// show is a path as one types it from the directory above the sandbox.
+func (s *Sandbox) show(path string) string {
+	short, err := filepath.Rel(filepath.Dir(s.cfg.Dir), path)
+	if err != nil {
+		return path
+	}
+	return "./" + short
+}
