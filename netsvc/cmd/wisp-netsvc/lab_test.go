@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 }
 
 type lab struct {
-	t                    *testing.T
+	t                    testing.TB
 	router, world        *netsvctest.Node
 	g1, g2, evil, bridge *netsvctest.Node
 	process              *netsvctest.Process
@@ -78,7 +78,7 @@ type lab struct {
 	peer                 *peer
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	netsvctest.RequireRoot(t)
 	dir := t.TempDir()

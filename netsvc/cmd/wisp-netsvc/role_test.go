@@ -15,7 +15,7 @@ import (
 // Machines in the lab run this test binary itself, started again in their namespace with a role to play.
 const roleEnv = "WISP_NETSVC_TEST_ROLE"
 
-func startRole(t *testing.T, n *netsvctest.Node, role ...string) *netsvctest.Process {
+func startRole(t testing.TB, n *netsvctest.Node, role ...string) *netsvctest.Process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -33,6 +33,8 @@ func play(role string) {
 		serveWhoami(words[1])
 	case "talk":
 		talk(words[1])
+	case "flood":
+		flood(words[1], words[2])
 	}
 }
 
