@@ -285,13 +285,3 @@ func overlay(t testing.TB, image, disk string, size int64) {
 		t.Fatalf("qemu-img: %v: %s", err, out)
 	}
 }
-
-// imageForTest builds the image, from the user's cache if it has it.
-func imageForTest(t testing.TB) string {
-	t.Helper()
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		dir = t.TempDir()
-	}
-	return build(t, t.TempDir(), filepath.Join(dir, "wisp", "images"))
-}
