@@ -98,7 +98,9 @@ func DecodeSDK(command string, object map[string]any) []string {
 	if len(object) == 1 {
 		for k, v := range object {
 			inner, isObject := v.(map[string]any)
-			_, known := fields[k]
+			// An object under the name of a scalar field is the wrapping: {"vlan":{"vlan":"untagged",...}}.
+			want, known := fields[k]
+			known = known && !(isObject && scalar[want])
 			if isObject && !known {
 				object = inner
 			}
@@ -109,6 +111,9 @@ func DecodeSDK(command string, object map[string]any) []string {
 	}
 	return s.object(t, object, t)
 }
+
+// scalar are the SDK's field types that no object can be.
+var scalar = map[string]bool{"string": true, "uuid": true, "boolean": true, "integer": true, "int64": true, "float": true, "float64": true}
 
 func (s sdk) object(t string, v map[string]any, at string) (bad []string) {
 	for name, x := range v {
