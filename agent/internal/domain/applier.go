@@ -93,19 +93,21 @@ func (a *Applier) echo(id string) bool {
 	return a.now().Before(m.echoUntil)
 }
 
-// Settle writes down what a decision found out; true when that changed something.
-func (a *Applier) Settle(id string, v Verdict) (bool, error) {
-	switch v.Action {
-	case Wait:
-		return false, nil
-	case Rest:
+// Unsettled says whether a decision found out something that is not written down yet.
+func (a *Applier) Unsettled(id string, v Verdict) bool {
+	old, known := a.facts.Get(id)
+	return v.Action != Wait && (!known || old != v.Facts)
+}
+
+// Settle writes down what a decision found out.
+func (a *Applier) Settle(id string, v Verdict) error {
+	if v.Action == Wait {
+		return nil
+	}
+	if v.Action == Rest {
 		a.forgetAsking(id)
 	}
-	old, known := a.facts.Get(id)
-	if known && old == v.Facts {
-		return false, nil
-	}
-	return true, a.facts.Put(id, v.Facts)
+	return a.facts.Put(id, v.Facts)
 }
 
 // Facts of a VM as written down.
@@ -132,7 +134,7 @@ func (a *Applier) Step(ctx context.Context, want *hostspec.VirtualMachine, seen 
 	case Start:
 		return a.start(ctx, want, v, resolve)
 	case TakeDown:
-		if _, err := a.Settle(want.GetId(), v); err != nil {
+		if err := a.Settle(want.GetId(), v); err != nil {
 			return 0, err
 		}
 		grace := time.Duration(want.GetStopGraceSeconds()) * time.Second
@@ -145,8 +147,7 @@ func (a *Applier) Step(ctx context.Context, want *hostspec.VirtualMachine, seen 
 	case Wait:
 		return askAgain, nil
 	default:
-		_, err := a.Settle(want.GetId(), v)
-		return 0, err
+		return 0, a.Settle(want.GetId(), v)
 	}
 }
 
@@ -191,12 +192,8 @@ func (a *Applier) start(ctx context.Context, want *hostspec.VirtualMachine, v Ve
 	a.mu.Unlock()
 	a.log.Info("started vm", "vm", id, "instance", want.GetInstanceName(), "start_epoch", want.GetStartEpoch(),
 		"boot_epoch", want.GetBootEpoch(), "restart", v.Restart, "took", a.now().Sub(begin))
-	return 0, a.facts.Put(id, ledger.VMFacts{
-		StartEpoch: max(want.GetStartEpoch(), v.Facts.StartEpoch),
-		BootEpoch:  max(want.GetBootEpoch(), v.Facts.BootEpoch),
-		Restarts:   v.Facts.Restarts,
-		HostBoot:   a.hostBoot,
-	})
+	// That it runs, and for which epochs, the domain itself says; the facts follow at the next look.
+	return 0, nil
 }
 
 // pace says how long to wait before the next restart.

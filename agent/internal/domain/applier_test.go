@@ -163,7 +163,7 @@ func TestSecondStopHasItsOwnGrace(t *testing.T) {
 	b.diary.deaf = true
 	b.expect(wanted(off, 1, 1), "ask", 5*time.Second)
 	// The user changes their mind, and back much later.
-	if _, err := b.applier.Settle("vm", b.applier.Decide(wanted(on, 1, 1), b.diary.seen)); err != nil {
+	if err := b.applier.Settle("vm", b.applier.Decide(wanted(on, 1, 1), b.diary.seen)); err != nil {
 		t.Fatal(err)
 	}
 	b.now = b.now.Add(time.Hour)

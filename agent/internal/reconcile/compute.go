@@ -12,6 +12,7 @@ import (
 	"github.com/wispcloud/wisp/agent/internal/domain"
 	"github.com/wispcloud/wisp/agent/internal/fabric"
 	"github.com/wispcloud/wisp/agent/internal/image"
+	"github.com/wispcloud/wisp/agent/internal/ledger"
 	"github.com/wispcloud/wisp/proto/hostspec"
 )
 
@@ -118,16 +119,7 @@ func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.Virt
 	case domain.Wait:
 		return false
 	case domain.Rest:
-		if _, err := l.config.Domains.Settle(id, v); err != nil {
-			st.State, st.Err = v.State, err.Error()
-			l.board.putVM(id, st)
-			return false
-		}
-		l.tasks.compute.settle(key)
-		st = l.baseStatus(id, seen)
-		st.State, st.Cause, st.Settled = v.State, v.Cause, true
-		st.Err = l.lostTaps(want, seen)
-		l.board.putVM(id, st)
+		l.rest(ctx, want, seen, v)
 		return false
 	case domain.Start:
 		if err, final := l.obstacle(s, want, v.Restart); err != nil || final {
@@ -160,13 +152,38 @@ func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.Virt
 	return false
 }
 
-func (l *Loop) baseStatus(id string, seen *domain.Seen) VMStatus {
-	facts := l.config.Domains.Facts(id)
+// rest reports a VM that is as it should be, or stays as it is. That it runs is told before it is written down, because
+// the running domain itself proves it; why it does not run is written down first, because only the agent knows that.
+func (l *Loop) rest(ctx context.Context, want *hostspec.VirtualMachine, seen *domain.Seen, v domain.Verdict) {
+	id := want.GetId()
+	key := desired.Key{Kind: desired.VM, ID: id}
+	st := statusOf(v.Facts, seen)
+	st.State, st.Cause, st.Settled, st.Err = v.State, v.Cause, true, l.lostTaps(want, seen)
+	if v.State == hostspec.VmState_VM_STATE_RUNNING && l.config.Domains.Unsettled(id, v) {
+		l.board.putVM(id, st)
+		l.tasks.compute.do(ctx, key, "settle", want, func(context.Context) (time.Duration, error) {
+			return 0, l.config.Domains.Settle(id, v)
+		})
+		return
+	}
+	if err := l.config.Domains.Settle(id, v); err != nil {
+		st.Settled, st.Err = false, err.Error()
+	} else {
+		l.tasks.compute.settle(key)
+	}
+	l.board.putVM(id, st)
+}
+
+func statusOf(facts ledger.VMFacts, seen *domain.Seen) VMStatus {
 	st := VMStatus{BootEpoch: facts.BootEpoch, StartEpoch: facts.StartEpoch, Restarts: facts.Restarts}
 	if seen != nil && seen.Active {
 		st.VNCPort = seen.VNCPort
 	}
 	return st
+}
+
+func (l *Loop) baseStatus(id string, seen *domain.Seen) VMStatus {
+	return statusOf(l.config.Domains.Facts(id), seen)
 }
 
 // errNotYet is an obstacle that is merely not out of the way yet.
