@@ -243,8 +243,10 @@ func (r *Replica) Leader() (id, api string, isLeader bool) {
 		return "", "", false
 	}
 	if string(leader) == r.cfg.NodeID {
-		_, err := r.ready()
-		return r.cfg.NodeID, r.cfg.API, err == nil
+		// Not by ready, which asks back here who leads.
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.cfg.NodeID, r.cfg.API, r.tenure != nil && !r.closed
 	}
 	return string(leader), r.apiOf(string(leader)), false
 }
