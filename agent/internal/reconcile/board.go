@@ -51,9 +51,9 @@ type board struct {
 	vms        map[string]VMStatus
 	seen       map[string]domain.Seen
 	computeErr error
-	// Generations the lanes have looked at with success.
-	networkAt, computeAt uint64
-	looked               bool
+	// Generations under which links and domains were looked at, and under which all VMs were.
+	networkAt, computeAt, computeDone uint64
+	looked                            bool
 	// When each network was first looked at, and when the last whole pass began.
 	since         map[string]time.Time
 	networkLooked time.Time
@@ -114,6 +114,17 @@ func (b *board) putVM(id string, s VMStatus) {
 	}
 }
 
+// passedCompute notes that the statuses of all VMs are of this generation.
+func (b *board) passedCompute(generation uint64) {
+	b.mu.Lock()
+	turned := b.computeDone != generation
+	b.computeDone = generation
+	b.mu.Unlock()
+	if turned {
+		b.changed()
+	}
+}
+
 func (b *board) dropVM(id string) {
 	b.mu.Lock()
 	_, ok := b.vms[id]
@@ -151,8 +162,9 @@ type Snapshot struct {
 	NetworkErr error
 	VMs        map[string]VMStatus
 	ComputeErr error
-	NetworkAt  uint64
-	ComputeAt  uint64
+	// Generations the statuses of networks and VMs are of.
+	NetworkAt uint64
+	ComputeAt uint64
 	// Something that left the spec is still being removed.
 	Removing bool
 }
@@ -164,7 +176,7 @@ func (l *Loop) Snapshot() Snapshot {
 	defer b.mu.Unlock()
 	return Snapshot{
 		Objects: maps.Clone(b.objects), Networks: maps.Clone(b.networks), NetworkErr: b.networkErr,
-		VMs: maps.Clone(b.vms), ComputeErr: b.computeErr, NetworkAt: b.networkAt, ComputeAt: b.computeAt,
+		VMs: maps.Clone(b.vms), ComputeErr: b.computeErr, NetworkAt: b.networkAt, ComputeAt: b.computeDone,
 		Removing: l.removing.Load(),
 	}
 }

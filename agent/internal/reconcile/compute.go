@@ -47,6 +47,7 @@ func (l *Loop) passCompute(ctx context.Context) time.Duration {
 	}
 	l.waiting.Store(waiting)
 	l.removeVMs(ctx, s, seen)
+	l.board.passedCompute(s.Generation)
 	l.tasks.compute.forget(func(key desired.Key) bool {
 		_, there := seen[key.ID]
 		return s.Known(key) || there
@@ -122,7 +123,9 @@ func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.Virt
 		l.rest(ctx, want, seen, v)
 		return false
 	case domain.Start:
-		if err, final := l.obstacle(s, want, v.Restart); err != nil || final {
+		// What is said of a start belongs to that start, not to the last one that succeeded.
+		st.StartEpoch = max(st.StartEpoch, want.GetStartEpoch())
+		if err, final := l.obstacle(s, want); err != nil || final {
 			st.State = hostspec.VmState_VM_STATE_PENDING
 			if final {
 				st.State = hostspec.VmState_VM_STATE_FAILED
@@ -198,7 +201,7 @@ func waitingFor(err error) error {
 }
 
 // obstacle says why a VM cannot be started now; final when that will hardly change by waiting.
-func (l *Loop) obstacle(s *desired.State, want *hostspec.VirtualMachine, restart bool) (err error, final bool) { //nolint:revive // the error is a value here
+func (l *Loop) obstacle(s *desired.State, want *hostspec.VirtualMachine) (err error, final bool) { //nolint:revive // the error is a value here
 	for _, d := range want.GetDisks() {
 		key := desired.Key{Kind: desired.Volume, ID: d.GetVolumeId()}
 		if problem := s.Problems[key]; problem != nil {

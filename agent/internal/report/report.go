@@ -80,7 +80,13 @@ func (r *Reporter) objects(o *hostspec.HostObservation, state *desired.State, sh
 		if problem := state.Problems[key]; problem != nil {
 			return st, problem.Error()
 		}
-		whole = whole && (st.Ready || st.Gone)
+		if key.Kind == desired.Volume && state.Volumes[key.ID].GetRemoved() {
+			st.Ready = false
+			whole = whole && st.Gone
+		} else {
+			st.Gone = false
+			whole = whole && st.Ready
+		}
 		if st.Err != nil {
 			return st, st.Err.Error()
 		}
