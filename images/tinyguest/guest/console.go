@@ -19,9 +19,9 @@ func newConsole() *console {
 	return &console{paths: []string{"/dev/ttyS0", "/dev/tty1"}}
 }
 
-// Printf writes one line.
+// Printf writes one line; those of a joined error are joined again.
 func (c *console) Printf(format string, args ...any) {
-	line := printable(fmt.Sprintf(format, args...)) + "\r\n"
+	line := printable(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")) + "\r\n"
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.paths {

@@ -20,12 +20,13 @@ type provisioner struct {
 	script   bool   // started in this boot
 	ready    bool
 	delay    time.Duration
+	told     map[string]string // the last complaint about each thing
 
 	readied chan struct{} // closed when ready
 }
 
 func newProvisioner(g *guest) *provisioner {
-	return &provisioner{g: g, client: newClient(), woken: make(chan struct{}, 1), readied: make(chan struct{})}
+	return &provisioner{g: g, client: newClient(), woken: make(chan struct{}, 1), readied: make(chan struct{}), told: map[string]string{}}
 }
 
 // wake says that a lease or the ssh server changed. It carries no news.
@@ -33,6 +34,15 @@ func (p *provisioner) wake() {
 	select {
 	case p.woken <- struct{}{}:
 	default:
+	}
+}
+
+// complain shows an error unless it is the one shown last: a service that stays
+// away must not fill the console.
+func (p *provisioner) complain(what string, err error) {
+	if p.told[what] != err.Error() {
+		p.told[what] = err.Error()
+		p.g.say.Printf("wisp-guest %s: %v", what, err)
 	}
 }
 
@@ -128,7 +138,7 @@ func (p *provisioner) readMetadata(leases []lease) {
 	defer cancel()
 	m, err := p.client.read(ctx, sources(leases))
 	if err != nil {
-		p.g.say.Printf("wisp-guest read metadata: %v", err)
+		p.complain("read metadata", err)
 		return
 	}
 	p.metadata = true
@@ -155,7 +165,7 @@ func (p *provisioner) readPassword(server string) {
 	defer cancel()
 	password, err := p.client.askPassword(ctx, server)
 	if err != nil {
-		p.g.say.Printf("wisp-guest ask for password: %v", err)
+		p.complain("ask for password", err)
 		return
 	}
 	if password != "" {
