@@ -205,11 +205,12 @@ func (c *Client) join(ctx context.Context, token Token, address string) error {
 		return fmt.Errorf("join: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	answer, err := hostlink.NewHostLinkClient(conn).Join(ctx, &hostlink.JoinRequest{
+	// For this call only: the link below lasts.
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	answer, err := hostlink.NewHostLinkClient(conn).Join(limited, &hostlink.JoinRequest{
 		Token: token.text, CertificateRequest: request, Facts: facts,
 	})
+	cancel()
 	if err != nil {
 		return fmt.Errorf("join at %s: %w", address, err)
 	}
