@@ -2,8 +2,6 @@ package sandbox
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,11 +61,4 @@ func writeEnv(path string, env map[string]string) error {
 		return err
 	}
 	return os.Rename(tmp, path)
-}
-
-// newPassword is 160 random bits: there is no default password anywhere.
-func newPassword() string {
-	raw := make([]byte, 20)
-	_, _ = rand.Read(raw) // Never fails, see crypto/rand.
-	return base64.RawURLEncoding.EncodeToString(raw)
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -36,7 +36,7 @@ type hello struct {
 	address string
 }
 
-func (h hello) url() string { return "http://" + net.JoinHostPort(h.address, helloPort) + "/" }
+func (h hello) url() string { return "http://" + h.address + "/" }
 
 // named finds the one row of a list that has the name.
 func (s *Sandbox) named(ctx context.Context, command, key, name string, params api.Params) (row, error) {
@@ -198,17 +198,21 @@ func (s *Sandbox) awaitGuest(ctx context.Context) error {
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		page, err := fetch(ctx, s.hello.url())
-		if err == nil && !strings.Contains(page, strings.TrimSpace(helloUserData)) {
-			err = errors.New("its page does not show the user data yet")
+		if err == nil && !strings.Contains(html.UnescapeString(page), strings.TrimSpace(helloUserData)) {
+			err = errors.New("its page does not show the user data")
 		}
 		if err == nil {
 			break
 		}
+		if ctx.Err() == nil {
+			last = err // Not that the time was up, but why it took so long.
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (last: %w)", s.hello.url(), ctx.Err(), err)
+			return fmt.Errorf("wait for %s: %w (last: %w)", s.hello.url(), ctx.Err(), last)
 		case <-tick.C:
 		}
 	}
