@@ -351,7 +351,9 @@ func TestPasswordTaken(t *testing.T) {
 		o.Networks[0].Services.PasswordsTaken = append(o.Networks[0].Services.PasswordsTaken, passwordTaken(ip, epoch))
 		w.fold(host, o)
 	}
-	password := func(i int) string { return w.render(w.hosts[1])[0].GetServices().GetPassword().GetGuests()[i].GetPassword() }
+	password := func(i int) string {
+		return w.render(w.hosts[1])[0].GetServices().GetPassword().GetGuests()[i].GetPassword()
+	}
 	took(w.hosts[1], "10.1.1.2", 7)  // an epoch that there never was
 	took(w.hosts[0], "10.1.1.2", 1)  // a host that runs neither the VM nor the router
 	took(w.hosts[1], "10.1.1.99", 1) // nobody

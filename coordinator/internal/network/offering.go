@@ -12,13 +12,28 @@ import (
 // DefaultOffering is the name of the network offering that every cloud has.
 const DefaultOffering = "DefaultIsolatedNetworkOfferingWithSourceNatService"
 
+// routerOffering is the size of routers that are system VMs, where a network offering names no other.
+const routerOffering = "System Offering For Software Router"
+
+func routerOfferingID() cloud.ID { return cloud.NameID("service_offering", routerOffering) }
+
 // Bootstrap writes what a new cloud has of this area; calling it again changes nothing.
 func (a *Area) Bootstrap(tx *store.Tx) error {
+	if !tables.ServiceOfferings.Has(tx, routerOfferingID()) {
+		err := tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{
+			ID: routerOfferingID(), Name: routerOffering, DisplayText: routerOffering, CPUs: 1, CPUMHz: 500, MemoryMiB: 128,
+			StorageType: "local", System: true, SystemVM: "domainrouter", Default: true, Created: tx.Now(),
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if _, ok := tables.NetworkOfferings.First(tx, "name", store.K(DefaultOffering)); ok {
 		return nil
 	}
 	o := &cloud.NetworkOffering{
-		ID: cloud.NameID("network_offering", DefaultOffering), Name: DefaultOffering,
+		ServiceOfferingID: routerOfferingID(),
+		ID:                cloud.NameID("network_offering", DefaultOffering), Name: DefaultOffering,
 		DisplayText: "Offering for Isolated networks with Source Nat service enabled", TrafficType: Guest,
 		GuestType: cloud.Isolated, State: cloud.OfferingEnabled, Availability: "Required", ConserveMode: true,
 		Default: true, Created: tx.Now(),
@@ -64,6 +79,9 @@ type OfferingRequest struct {
 
 // CreateOffering writes a network offering, disabled unless asked otherwise. Only what this version does is accepted.
 func (a *Area) CreateOffering(tx *store.Tx, q OfferingRequest) (*cloud.NetworkOffering, error) {
+	if so, ok := tables.ServiceOfferings.Get(tx, q.ServiceOfferingID); ok && so.SystemVM != "domainrouter" {
+		return nil, cloud.Errorf(cloud.Invalid, "Service offering %s cannot be used by virtual routers (parameter serviceofferingid)", so.Name)
+	}
 	if !strings.EqualFold(q.TrafficType, Guest) {
 		return nil, cloud.Errorf(cloud.Invalid, "Invalid value %q of traffictype: network offerings are for Guest traffic", q.TrafficType)
 	}
@@ -90,6 +108,9 @@ func (a *Area) CreateOffering(tx *store.Tx, q OfferingRequest) (*cloud.NetworkOf
 		NetworkRate: q.NetworkRate, ServiceOfferingID: q.ServiceOfferingID, Tags: q.Tags, Persistent: q.Persistent,
 		EgressAllow: q.EgressAllow, Created: tx.Now(), MaxConnections: q.MaxConnections, Details: q.Details,
 		DomainIDs: q.DomainIDs, ZoneIDs: q.ZoneIDs,
+	}
+	if o.ServiceOfferingID.IsZero() {
+		o.ServiceOfferingID = routerOfferingID()
 	}
 	if q.Enable {
 		o.State = cloud.OfferingEnabled

@@ -182,7 +182,10 @@ func TestLifeOfRules(t *testing.T) {
 	if got := w.step(p.ID, false, w.area.ForwardStep); got != "done" {
 		t.Errorf("after the host answered: %s", got)
 	}
-	w.do(func(tx *store.Tx) error { p, _ := tables.PortForwardingRules.Get(tx, p.ID); return w.area.Unforward(tx, p) })
+	w.do(func(tx *store.Tx) error {
+		p, _ := tables.PortForwardingRules.Get(tx, p.ID)
+		return w.area.Unforward(tx, p)
+	})
 	want = []string{"tcp 80-80 Deleting", "forward 80-80 to 10.1.1.2:8080 Deleting"}
 	if diff := cmp.Diff(want, w.rules()); diff != "" {
 		t.Error(diff)
@@ -226,7 +229,10 @@ func TestUnconfirmed(t *testing.T) {
 	p := w.forward(ip, network.ForwardRequest{Protocol: "tcp", PublicStart: number(80), PrivateStart: number(8080), VM: vm, Open: true})
 	f := w.open(ip, network.FirewallRequest{Protocol: "udp"})
 	var more *cloud.PublicIP
-	w.do(func(tx *store.Tx) (err error) { more, err = w.area.Associate(tx, w.network(n.ID), netip.Addr{}); return err })
+	w.do(func(tx *store.Tx) (err error) {
+		more, err = w.area.Associate(tx, w.network(n.ID), netip.Addr{})
+		return err
+	})
 	for what, got := range map[string]string{
 		"The port forwarding rule":     w.step(p.ID, true, w.area.ForwardStep),
 		"The firewall rule":            w.step(f.ID, true, w.area.OpenStep),
@@ -251,12 +257,18 @@ func TestRulesOfANetworkThatDoesNotRun(t *testing.T) {
 	n := w.guest("net")
 	vm := w.vm(n)
 	var ip *cloud.PublicIP
-	w.do(func(tx *store.Tx) (err error) { ip, err = w.area.Associate(tx, w.network(n.ID), netip.Addr{}); return err })
+	w.do(func(tx *store.Tx) (err error) {
+		ip, err = w.area.Associate(tx, w.network(n.ID), netip.Addr{})
+		return err
+	})
 	p := w.forward(ip, network.ForwardRequest{Protocol: "tcp", PublicStart: number(80), PrivateStart: number(8080), VM: vm, Open: true})
 	if diff := cmp.Diff([]string{"tcp 80-80 Active", "forward 80-80 to 10.1.1.2:8080 Active"}, w.rules()); diff != "" {
 		t.Error(diff)
 	}
-	w.do(func(tx *store.Tx) error { p, _ := tables.PortForwardingRules.Get(tx, p.ID); return w.area.Unforward(tx, p) })
+	w.do(func(tx *store.Tx) error {
+		p, _ := tables.PortForwardingRules.Get(tx, p.ID)
+		return w.area.Unforward(tx, p)
+	})
 	if got := w.rules(); len(got) != 0 {
 		t.Errorf("left: %v", got)
 	}
@@ -267,7 +279,10 @@ func TestRulesOfANetworkThatDoesNotRun(t *testing.T) {
 func TestRulesGoWithTheirAddressAndVM(t *testing.T) {
 	w, n, vm := running(t)
 	var more *cloud.PublicIP
-	w.do(func(tx *store.Tx) (err error) { more, err = w.area.Associate(tx, w.network(n.ID), netip.Addr{}); return err })
+	w.do(func(tx *store.Tx) (err error) {
+		more, err = w.area.Associate(tx, w.network(n.ID), netip.Addr{})
+		return err
+	})
 	w.open(more, network.FirewallRequest{Protocol: "tcp", Start: number(22), CIDRs: []string{"192.0.2.0/24"}})
 	w.forward(more, network.ForwardRequest{Protocol: "tcp", PublicStart: number(22), PrivateStart: number(22), VM: vm})
 	w.settle()
@@ -284,7 +299,10 @@ func TestRulesGoWithTheirAddressAndVM(t *testing.T) {
 	w.settle()
 	restricted()
 
-	w.do(func(tx *store.Tx) error { ip, _ := tables.PublicIPs.Get(tx, more.ID); return w.area.Disassociate(tx, ip) })
+	w.do(func(tx *store.Tx) error {
+		ip, _ := tables.PublicIPs.Get(tx, more.ID)
+		return w.area.Disassociate(tx, ip)
+	})
 	if got := w.step(more.ID, false, w.area.ReleaseStep); got != "wait["+n.ID.String()+"]" {
 		t.Errorf("before the host answered: %s", got)
 	}

@@ -43,6 +43,7 @@ type RouterAnswer struct {
 	GuestNetworkID    cloud.ID    `json:"guestnetworkid" doc:"its network"`
 	GuestNetworkName  string      `json:"guestnetworkname,omitempty" doc:"name of that network"`
 	Hypervisor        string      `json:"hypervisor" doc:"KVM"`
+	VPCID             string      `json:"vpcid" doc:"empty: no router of a VPC"`
 	IsRedundantRouter bool        `json:"isredundantrouter" doc:"false"`
 	RedundantState    string      `json:"redundantstate" doc:"UNKNOWN"`
 	Role              string      `json:"role" doc:"VIRTUAL_ROUTER"`
