@@ -113,6 +113,9 @@ func verify(t failer, things *Table[thing], r Reader, m model) {
 	for owner := range 3 {
 		rows := m.byOwner(testID(owner))
 		same("by one owner", rows, all(things.By(r, "owner-name", K(testID(owner)))))
+		for n := range len(rows) + 2 {
+			same("skip", rows[min(n, len(rows)):], all(things.Skip(r, "owner-name", K(testID(owner)), n)))
+		}
 		same("count", len(rows), things.Count(r, "owner-name", K(testID(owner))))
 		for _, name := range names {
 			rows := m.byOwner(testID(owner), name)

@@ -202,6 +202,18 @@ func (t *Table[R]) By(r Reader, index string, k Key) iter.Seq[*R] {
 	}
 }
 
+// Skip yields the rows By would yield but for the first n, which it does not walk
+// over: the last page of a long list costs no more than the first one.
+func (t *Table[R]) Skip(r Reader, index string, k Key, n int) iter.Seq[*R] {
+	ts := r.table(&t.core, true)
+	x := ts.indexes[t.position(index)]
+	return func(yield func(*R) bool) {
+		x.skip(x.rank(string(k))+n, func(key []byte, _ string) bool {
+			return bytes.HasPrefix(key, k) && yield(t.decodeIn(ts, index, idOf(key)))
+		})
+	}
+}
+
 // decodeIn decodes a row that an index names.
 func (t *Table[R]) decodeIn(ts *tableState, index string, id cloud.ID) *R {
 	_, row, ok := ts.row(id)
