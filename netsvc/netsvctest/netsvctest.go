@@ -187,8 +187,8 @@ func Wait(t testing.TB, what string, limit time.Duration, condition func() (ok b
 	}
 }
 
-// run runs a command in the calling thread's namespace.
-func run(t testing.TB, argv ...string) {
+// RunHere runs a command in the calling thread's namespace, as after Enter.
+func RunHere(t testing.TB, argv ...string) {
 	t.Helper()
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)

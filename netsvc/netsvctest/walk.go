@@ -82,7 +82,7 @@ func (w Walk[W]) Run(t *testing.T) {
 		defer k.Close()
 		other := NewNode(t)
 		for _, p := range w.Ports {
-			run(t, "ip", "link", "add", "name", p.Name, "address", p.MAC, "type", "veth", "peer", "name", "peer", "netns", other.PID())
+			RunHere(t, "ip", "link", "add", "name", p.Name, "address", p.MAC, "type", "veth", "peer", "name", "peer", "netns", other.PID())
 			other.Must("ip", "link", "set", "peer", "name", "o-"+p.Name, "up")
 		}
 		w.walk(t, k, func() string { return "" })
