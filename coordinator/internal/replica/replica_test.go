@@ -3,7 +3,12 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
@@ -71,6 +76,97 @@ func TestThreeReplicas(t *testing.T) {
 	var not *replica.NotLeader
 	if err := put(ctx, c.Nodes[(l+1)%3], "b"); !errors.As(err, &not) {
 		t.Fatalf("update on a follower: %v", err)
+	}
+	c.Settle()
+}
+
+// TestIsolatedLeaderAnswersNothing lets a leader that is cut off try to answer
+// from a state that has moved on elsewhere.
+func TestIsolatedLeaderAnswersNothing(t *testing.T) {
+	c := replicatest.New(t, 3, items)
+	i := c.LeaderIndex()
+	old := c.Nodes[i]
+	if err := put(t.Context(), old, "a"); err != nil {
+		t.Fatal(err)
+	}
+	c.Isolate(i)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	// Each of these is sent while the old leader may still believe in itself.
+	answers := make(chan error, 3)
+	go func() { answers <- old.Update(ctx, func(*store.Tx) error { return nil }) }()
+	go func() { answers <- old.Barrier(ctx) }()
+	go func() {
+		answers <- old.Update(ctx, func(tx *store.Tx) error {
+			if _, ok := items.First(tx, "name", store.K("b")); !ok {
+				return errors.New("there is no b")
+			}
+			return nil
+		})
+	}()
+	for range 3 {
+		var not *replica.NotLeader
+		if err := <-answers; !errors.As(err, &not) {
+			t.Errorf("an isolated leader answered: %v", err)
+		}
+	}
+}
+
+func TestOnCommit(t *testing.T) {
+	r := replicatest.Single(t, items)
+	var calls []string
+	run := func(name string, err error) {
+		t.Helper()
+		got := r.Update(t.Context(), func(tx *store.Tx) error {
+			tx.OnCommit(func() {
+				// It comes after the state is there, and before Update returns.
+				calls = append(calls, fmt.Sprint(name, items.Len(r.DB().Current())))
+			})
+			return errors.Join(items.Put(tx, &item{ID: tx.NewID(), Name: name}), err)
+		})
+		if (got == nil) != (err == nil) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	run("a", nil)
+	run("b", errors.New("no"))
+	run("c", nil)
+	if diff := cmp.Diff([]string{"a1", "c2"}, calls); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestUpdatesTogether has many clients change one row: none may build on a state
+// without the others' changes.
+func TestUpdatesTogether(t *testing.T) {
+	c := replicatest.New(t, 3, items)
+	r := c.Leader()
+	id := cloud.ID{1}
+	if err := r.Update(t.Context(), func(tx *store.Tx) error { return items.Put(tx, &item{ID: id}) }); err != nil {
+		t.Fatal(err)
+	}
+	before := r.DB().Current().Index()
+	var clients sync.WaitGroup
+	const n, each = 64, 20
+	for range n {
+		clients.Go(func() {
+			for range each {
+				if err := r.Update(t.Context(), func(tx *store.Tx) error {
+					return items.Edit(tx, id, func(i *item) error { i.Place++; return nil })
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	row, _ := items.Get(r.DB().Current(), id)
+	entries := r.DB().Current().Index() - before
+	if row.Place != n*each {
+		t.Errorf("%d changes are left of %d", row.Place, n*each)
+	}
+	if entries > n*each/2 {
+		t.Errorf("%d closures took %d log entries: they are not committed together", n*each, entries)
 	}
 	c.Settle()
 }
