@@ -35,10 +35,6 @@ type keeper struct {
 }
 
 const (
-	// A process that says nothing for this long is stuck: observations come every few seconds.
-	silence = 20 * time.Second
-	// How often a namespace is compared with the one its process lives in.
-	checkEvery   = 3 * time.Second
 	writeTimeout = 10 * time.Second
 	endTimeout   = 3 * time.Second
 	startTimeout = 5 * time.Second
@@ -65,7 +61,7 @@ func (k *keeper) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-k.wake:
-			case <-time.After(checkEvery):
+			case <-time.After(k.config.CheckEvery):
 			}
 			continue
 		}
@@ -195,7 +191,7 @@ func (k *keeper) talk(ctx context.Context, conn *net.UnixConn, pid int) error {
 	defer close(stop)
 	go receive(conn, messages, stop)
 	writer := specio.NewWriter(conn)
-	tick := time.NewTicker(checkEvery)
+	tick := time.NewTicker(k.config.CheckEvery)
 	defer tick.Stop()
 	heard := time.Now()
 	var sent *netspec.NetSpec
@@ -285,7 +281,7 @@ func (k *keeper) hear(m *netspec.FromService, conn *net.UnixConn, w *specio.Writ
 
 // check looks at what a live process may get wrong without ending.
 func (k *keeper) check(conn *net.UnixConn, w *specio.Writer, pid int, heard time.Time) error {
-	if quiet := time.Since(heard); quiet > silence {
+	if quiet := time.Since(heard); quiet > k.config.Silence {
 		return fmt.Errorf("services have said nothing for %s", quiet.Round(time.Second))
 	}
 	home, err := os.Stat(k.config.NamespacePath(k.id))

@@ -36,6 +36,10 @@ type Config struct {
 	NamespacePath func(networkID string) string
 	// Scopes puts each process into a systemd scope of its own.
 	Scopes bool
+	// Silence after which a process is taken for stuck; 0 means 20 s. Observations come every few seconds.
+	Silence time.Duration
+	// CheckEvery is how often a process and its namespace are looked at; 0 means 3 s.
+	CheckEvery time.Duration
 	// Changed is called when something about a network's services changed; it must not block.
 	Changed func()
 	Log     *slog.Logger
@@ -55,6 +59,12 @@ type Runner struct {
 
 // New makes a Runner and takes on the processes an earlier agent left.
 func New(c Config) (*Runner, error) {
+	if c.Silence == 0 {
+		c.Silence = 20 * time.Second
+	}
+	if c.CheckEvery == 0 {
+		c.CheckEvery = 3 * time.Second
+	}
 	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
