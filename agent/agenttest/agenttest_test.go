@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -203,4 +204,152 @@ func TestFleet(t *testing.T) {
 		await(t, c, id, "back", func(o *hostspec.HostObservation) bool { return o.GetSettledGeneration() == 1 })
 	}
 	t.Logf("%d agents back %.2f s after the coordinator's restart", hosts, time.Since(begin).Seconds())
+}
+
+// one looks for one VM.
+func one(o *hostspec.HostObservation, id string) *hostspec.VirtualMachineObservation {
+	for _, v := range o.GetVms() {
+		if v.GetId() == id {
+			return v
+		}
+	}
+	return nil
+}
+
+func newLinked(t *testing.T) (*agenttest.Host, *linktest.Coordinator, string) {
+	t.Helper()
+	_, c := newCoordinator(t)
+	token, id := c.Token()
+	return newHost(t, agenttest.Options{Name: "h1", Token: token, Slow: 200 * time.Millisecond}), c, id
+}
+
+// TestIndependence breaks one object of each kind: what does not need it runs, what needs it says why.
+func TestIndependence(t *testing.T) {
+	tests := []struct {
+		name string
+		harm func(h *agenttest.Host, s *hostspec.HostSpec)
+		// VMs that run all the same, and what is said of the first.
+		running int
+		state   hostspec.VmState
+		says    string
+	}{
+		{"vm does not start", func(h *agenttest.Host, s *hostspec.HostSpec) {
+			h.Fail(agenttest.OpStart, s.Vms[0].GetId(), errors.New("out of memory"))
+		}, 4, hostspec.VmState_VM_STATE_FAILED, "out of memory"},
+		{"volume is not made", func(h *agenttest.Host, s *hostspec.HostSpec) {
+			h.Fail(agenttest.OpVolume, s.Volumes[0].GetId(), errors.New("no space left"))
+		}, 4, hostspec.VmState_VM_STATE_FAILED, "no space left"},
+		{"volume is nonsense", func(_ *agenttest.Host, s *hostspec.HostSpec) { s.Volumes[0].ImageFormat = "vmdk" },
+			4, hostspec.VmState_VM_STATE_FAILED, "vmdk"},
+		{"vm is nonsense", func(_ *agenttest.Host, s *hostspec.HostSpec) { s.Vms[0].Vcpus = 0 },
+			4, hostspec.VmState_VM_STATE_FAILED, "0 vcpus"},
+		{"network is not made", func(h *agenttest.Host, s *hostspec.HostSpec) {
+			n := specOf(s.HostId, 0).Networks[0]
+			n.Number = 2
+			s.Networks = append(s.Networks, n)
+			s.Vms[0].Nics[0].NetworkId = n.GetId()
+			h.Fail(agenttest.OpNetwork, n.GetId(), errors.New("no such device"))
+		}, 4, hostspec.VmState_VM_STATE_PENDING, "no such device"},
+		{"image is not fetched", func(h *agenttest.Host, s *hostspec.HostSpec) {
+			h.Fail(agenttest.OpImage, "", errors.New("connection reset"))
+		}, 0, hostspec.VmState_VM_STATE_FAILED, "connection reset"},
+		{"pool is not there", func(h *agenttest.Host, s *hostspec.HostSpec) {
+			h.Fail(agenttest.OpPool, "", errors.New("stale file handle"))
+		}, 0, hostspec.VmState_VM_STATE_FAILED, "stale file handle"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h, c, id := newLinked(t)
+			spec := specOf(id, 5)
+			vm := spec.Vms[0].GetId()
+			tt.harm(h, spec)
+			c.SetSpec(spec)
+			await(t, c, id, "others", running(tt.running))
+			o := await(t, c, id, "reason", func(o *hostspec.HostObservation) bool {
+				v := one(o, vm)
+				return v.GetState() == tt.state && strings.Contains(v.GetError(), tt.says)
+			})
+			if o.GetSettledGeneration() != 0 {
+				t.Errorf("settled at %d", o.GetSettledGeneration())
+			}
+			if got := len(h.Running()); got != tt.running {
+				t.Errorf("%d run, want %d", got, tt.running)
+			}
+		})
+	}
+}
+
+// TestLibvirtAway: while the daemon does not answer nothing is called stopped, and nothing is started twice after.
+func TestLibvirtAway(t *testing.T) {
+	h, c, id := newLinked(t)
+	spec := specOf(id, 2)
+	c.SetSpec(spec)
+	await(t, c, id, "start", running(2))
+	h.Fail(agenttest.OpLibvirt, "", errors.New("connection refused"))
+	o := await(t, c, id, "told", func(o *hostspec.HostObservation) bool {
+		return strings.Contains(one(o, spec.Vms[0].GetId()).GetError(), "connection refused")
+	})
+	if !running(2)(o) {
+		t.Errorf("states while libvirt is away: %v", o.GetVms())
+	}
+	h.Fail(agenttest.OpLibvirt, "", nil)
+	await(t, c, id, "well again", func(o *hostspec.HostObservation) bool {
+		return running(2)(o) && one(o, spec.Vms[0].GetId()).GetError() == ""
+	})
+	for _, vm := range spec.Vms {
+		if n := h.Starts(vm.GetId()); n != 1 {
+			t.Errorf("vm %s was started %d times", vm.GetId(), n)
+		}
+	}
+}
+
+// TestProblemIsNoAbsence: a VM the agent cannot make sense of any more keeps running.
+func TestProblemIsNoAbsence(t *testing.T) {
+	h, c, id := newLinked(t)
+	spec := specOf(id, 2)
+	c.SetSpec(spec)
+	await(t, c, id, "start", running(2))
+	spec.Generation++
+	spec.Vms[0].Vcpus = 0
+	spec.Networks[0].Segment = 1 << 30
+	c.SetSpec(spec)
+	await(t, c, id, "accepted", func(o *hostspec.HostObservation) bool {
+		return o.GetAcceptedGeneration() == spec.Generation && one(o, spec.Vms[0].GetId()).GetState() == hostspec.VmState_VM_STATE_FAILED
+	})
+	if n := len(h.Running()); n != 2 {
+		t.Errorf("%d run, want 2", n)
+	}
+	if n := len(h.Networks()); n != 1 {
+		t.Errorf("%d networks, want 1", n)
+	}
+}
+
+// TestUnlisted: a volume that merely left the spec keeps its file.
+func TestUnlisted(t *testing.T) {
+	h, c, id := newLinked(t)
+	spec := specOf(id, 1)
+	c.SetSpec(spec)
+	await(t, c, id, "start", running(1))
+	spec.Generation++
+	spec.Vms, spec.Volumes = nil, nil
+	c.SetSpec(spec)
+	await(t, c, id, "vm gone", func(o *hostspec.HostObservation) bool { return o.GetSettledGeneration() == spec.Generation })
+	if got := h.Volumes(); len(got) != 1 {
+		t.Errorf("volumes: %v", got)
+	}
+}
+
+// TestImages streams an image through the link.
+func TestImages(t *testing.T) {
+	_, c := newCoordinator(t)
+	token, id := c.Token()
+	data := make([]byte, 1<<20)
+	sum := c.AddImage(data)
+	newHost(t, agenttest.Options{Name: "h1", Token: token, FetchImages: true})
+	spec := specOf(id, 1)
+	spec.Images[0].Sha256, spec.Images[0].SizeBytes = sum, uint64(len(data))
+	spec.Volumes[0].ImageSha256 = sum
+	c.SetSpec(spec)
+	await(t, c, id, "start", running(1))
 }
