@@ -268,7 +268,7 @@ func (l *lab) advertise() {
 		l.t.Errorf("advertise: %v", err)
 		return
 	}
-	for ; ; time.Sleep(time.Second) {
+	for range time.Tick(time.Second) {
 		// An error means that the guest does not run: the tap has no carrier.
 		_, _ = c.WriteTo(append(ra, prefix...), &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: tapName})
 	}
@@ -277,13 +277,20 @@ func (l *lab) advertise() {
 // eventually waits for a condition and reports what it last saw.
 func eventually(t testing.TB, limit time.Duration, what string, check func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if err = check(); err == nil {
+	deadline := time.After(limit)
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := check()
+		if err == nil {
 			return
 		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("waited %s for %s: %v", limit, what, err)
+		}
 	}
-	t.Fatalf("waited %s for %s: %v", limit, what, err)
 }
 
 // contains is a check on text.

@@ -264,8 +264,19 @@ func addConfiguration(t *tree.Tree) error {
 		path string
 		perm uint32
 	}{
-		{"dev", 0o755}, {"proc", 0o555}, {"sys", 0o555}, {"run", 0o755}, {"tmp", 0o1777}, {"mnt", 0o755}, {"media", 0o755},
-		{"root", 0o700}, {"home", 0o755}, {"etc/dropbear", 0o700}, {"var/lib/wisp-guest", 0o755}, {"var/log", 0o755}, {"var/tmp", 0o1777},
+		{"dev", 0o755},
+		{"proc", 0o555},
+		{"sys", 0o555},
+		{"run", 0o755},
+		{"tmp", 0o1777},
+		{"mnt", 0o755},
+		{"media", 0o755},
+		{"root", 0o700},
+		{"home", 0o755},
+		{"etc/dropbear", 0o700},
+		{"var/lib/wisp-guest", 0o755},
+		{"var/log", 0o755},
+		{"var/tmp", 0o1777},
 	} {
 		if err := t.AddDir(d.path, d.perm); err != nil {
 			return err

@@ -110,15 +110,18 @@ func fingerprint(paths []string) (string, error) {
 	h := sha256.New()
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-			if err != nil {
-				if os.IsNotExist(err) || os.IsPermission(err) {
-					return nil // such as lists/partial, which only apt may read
-				}
+			if os.IsNotExist(err) || os.IsPermission(err) {
+				return nil // such as lists/partial, which only apt may read
+			}
+			if err != nil || d.IsDir() {
 				return err
 			}
 			info, err := d.Info()
-			if err != nil || d.IsDir() {
-				return nil
+			if os.IsNotExist(err) {
+				return nil // apt is at work; the next look sees what it did
+			}
+			if err != nil {
+				return err
 			}
 			fmt.Fprintln(h, p, info.Size(), info.ModTime().UnixNano())
 			return nil

@@ -81,8 +81,14 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ path, want string }{
-		{"lib/a.so", "usr/lib/a.so.1"}, {"/usr/lib/a.so.1", "usr/lib/a.so.1"}, {"abs", "usr/lib/a.so.1"}, {"up", "usr/lib/a.so.1"},
-		{"lib", "usr/lib"}, {"loop", ""}, {"dangling", ""}, {"nothing", ""},
+		{"lib/a.so", "usr/lib/a.so.1"},
+		{"/usr/lib/a.so.1", "usr/lib/a.so.1"},
+		{"abs", "usr/lib/a.so.1"},
+		{"up", "usr/lib/a.so.1"},
+		{"lib", "usr/lib"},
+		{"loop", ""},
+		{"dangling", ""},
+		{"nothing", ""},
 	} {
 		e, err := tr.Resolve(tc.path)
 		got := ""

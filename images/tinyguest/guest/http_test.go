@@ -59,8 +59,12 @@ func TestReadMetadata(t *testing.T) {
 			"/latest/user-data": "data\x00\n", "/latest/meta-data/": "vm-id\npublic-keys\ngone\n",
 			"/latest/meta-data/vm-id": "7\n", "/latest/meta-data/public-keys": key + "\n",
 		}, metadata{UserData: []byte("data\x00\n"), Values: map[string]string{"vm-id": "7", "public-keys": key}}, false},
-		{"key without a list", map[string]string{"/latest/meta-data/public-keys": key},
-			metadata{Values: map[string]string{"public-keys": key}}, false},
+		{
+			"key without a list",
+			map[string]string{"/latest/meta-data/public-keys": key},
+			metadata{Values: map[string]string{"public-keys": key}},
+			false,
+		},
 		{"index of keys", map[string]string{
 			"/latest/meta-data/public-keys": "0=a\n1=b", "/latest/meta-data/public-keys/0/openssh-key": key, "/latest/meta-data/public-keys/1/openssh-key": key + "2\n",
 		}, metadata{Values: map[string]string{"public-keys": key + "\n" + key + "2"}}, false},
@@ -140,7 +144,7 @@ func TestReadResponse(t *testing.T) {
 		"endless header": {"HTTP/1.0 200 OK\r\nA: " + strings.Repeat("x", 1<<20), "", errAny},
 	} {
 		got, err := readResponse(strings.NewReader(tc.in), 100)
-		if string(got) != tc.want || (tc.err == nil) != (err == nil) || tc.err != errAny && !errors.Is(err, tc.err) {
+		if string(got) != tc.want || (tc.err == nil) != (err == nil) || !errors.Is(tc.err, errAny) && !errors.Is(err, tc.err) {
 			t.Errorf("%s: %q, %v; want %q, %v", name, got, err, tc.want, tc.err)
 		}
 	}

@@ -63,7 +63,7 @@ func (g *guest) runUserScript(userData []byte) {
 // showScriptOutput ends when the script and all it started have closed the pipe.
 func (g *guest) showScriptOutput(r *os.File) {
 	defer r.Close()
-	var sink io.Writer = io.Discard
+	sink := io.Discard
 	if log, err := os.Create(scriptLog); err == nil {
 		defer log.Close()
 		sink = log
