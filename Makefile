@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-print-directory
 
 HOSTS   ?= 1
+BIN     ?= bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL    := go tool -modfile=packaging/tools/go.mod
@@ -28,8 +29,8 @@ deps: ## install the Debian packages that sandbox and test need (root)
 
 .PHONY: build
 build: ## build the static programs into bin/
-	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(PROGRAMS))
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./,$(PROGRAMS))
 
 .PHONY: sandbox
 sandbox: deps build ## a cloud with a running VM on this machine (HOSTS=1..3)

@@ -12,13 +12,6 @@ import (
 	"github.com/wispcloud/wisp/packaging/api"
 )
 
-// Ports of the coordinator beside the API's, on addresses of this machine only.
-const (
-	agentPort = ":8250"
-	raftPort  = "127.0.0.1:8251"
-	peerPort  = "127.0.0.1:8252"
-)
-
 func (s *Sandbox) dataDir() string { return filepath.Join(s.cfg.Dir, "coordinator") }
 
 // writeCoordinatorConfig: one coordinator, its API on loopback without TLS, the
@@ -26,8 +19,9 @@ func (s *Sandbox) dataDir() string { return filepath.Join(s.cfg.Dir, "coordinato
 func (s *Sandbox) writeCoordinatorConfig() error {
 	text, err := yaml.Marshal(map[string]any{
 		"data_dir": s.dataDir(), "node": "sandbox",
-		"api": []string{}, "plain": []string{apiAddress},
-		"agents": nth(mgmtPrefix, 1) + agentPort, "raft": raftPort, "peers": peerPort,
+		"api": []string{}, "plain": []string{s.cfg.apiAddress()},
+		"agents": s.cfg.address(nth(s.cfg.Mgmt, 1), 8250),
+		"raft":   s.cfg.address("127.0.0.1", 8251), "peers": s.cfg.address("127.0.0.1", 8252),
 	})
 	if err != nil {
 		return err

@@ -13,13 +13,6 @@ import (
 	"github.com/wispcloud/wisp/packaging/process"
 )
 
-// The API is for this machine only.
-const (
-	apiAddress  = "127.0.0.1:8080"
-	apiEndpoint = "http://" + apiAddress + "/client/api"
-	readyURL    = "http://" + apiAddress + "/readyz"
-)
-
 // coordinatorArgs are all its arguments, and how it is found again.
 func (c Config) coordinatorArgs() []string {
 	return []string{filepath.Join(c.Bin, "wisp-coordinator"), "--config", filepath.Join(c.Dir, "coordinator.yaml")}
@@ -72,31 +65,32 @@ func (s *Sandbox) launchCoordinator(ctx context.Context) error {
 // awaitReady waits until the coordinator says that it can serve; ended tells
 // that there is nothing to wait for any more.
 func (s *Sandbox) awaitReady(ctx context.Context, ended <-chan error) error {
+	ready := "http://" + s.cfg.apiAddress() + "/readyz"
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_, err := fetch(ctx, readyURL)
+		_, err := fetch(ctx, ready)
 		if err == nil {
 			return nil
 		}
 		select {
 		case how := <-ended:
-			return fmt.Errorf("the coordinator ended at once: %w", errors.Join(how, busy(err)))
+			return fmt.Errorf("the coordinator ended at once: %w", errors.Join(how, s.busy(err)))
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (last: %w)", readyURL, ctx.Err(), err)
+			return fmt.Errorf("wait for %s: %w (last: %w)", ready, ctx.Err(), err)
 		case <-tick.C:
 		}
 	}
 }
 
 // busy points at the commonest reason: another program answers at the address.
-func busy(last error) error {
+func (s *Sandbox) busy(last error) error {
 	if last == nil || errors.Is(last, syscall.ECONNREFUSED) {
 		return nil
 	}
-	return fmt.Errorf("something else may be listening on %s", apiAddress)
+	return fmt.Errorf("something else may be listening on %s", s.cfg.apiAddress())
 }
 
 // stopCoordinator ends it, first with leave to write its state down.

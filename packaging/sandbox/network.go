@@ -20,18 +20,18 @@ import (
 // makeNetwork makes the network of the hosts, joined to this machine, or takes
 // up what is there.
 func (s *Sandbox) makeNetwork(ctx context.Context) error {
-	l, err := lab.Open(labName)
+	l, err := lab.Open(s.cfg.Name)
 	if err == nil {
 		if err := s.checkLab(l); err != nil {
 			return err
 		}
 		if l.Intact() {
 			s.lab = l
-			s.steps.say("%s and %s, as before", mgmtPrefix, publicPrefix)
+			s.steps.say("%s and %s, as before", s.cfg.Mgmt, s.cfg.Public)
 			return nil
 		}
 		// The machine was started anew, or the first step was cut.
-		err = lab.Cleanup(ctx, labName)
+		err = lab.Cleanup(ctx, s.cfg.Name)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -42,14 +42,14 @@ func (s *Sandbox) makeNetwork(ctx context.Context) error {
 		return err
 	}
 	mgmt, public := s.lab.RootLinks()
-	s.steps.say("%s on %s, %s on %s", mgmtPrefix, mgmt, publicPrefix, public)
+	s.steps.say("%s on %s, %s on %s", s.cfg.Mgmt, mgmt, s.cfg.Public, public)
 	return nil
 }
 
 func (s *Sandbox) labConfig() lab.Config {
 	return lab.Config{
-		Name: labName, Dir: filepath.Join(s.cfg.Dir, "hosts"), Hosts: s.cfg.Hosts,
-		MgmtPrefix: mgmtPrefix, PublicPrefix: publicPrefix, AttachRoot: true, Persistent: true,
+		Name: s.cfg.Name, Dir: filepath.Join(s.cfg.Dir, "hosts"), Hosts: s.cfg.Hosts,
+		MgmtPrefix: s.cfg.Mgmt, PublicPrefix: s.cfg.Public, AttachRoot: true, Persistent: true,
 		AgentBinary: filepath.Join(s.cfg.Bin, "wisp-agent"),
 		CacheDir:    filepath.Join(s.cfg.Bin, "cache"),
 	}

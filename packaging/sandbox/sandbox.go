@@ -1,13 +1,16 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -15,17 +18,8 @@ import (
 	"github.com/wispcloud/wisp/packaging/lab"
 )
 
-// labName begins the names of the machine's two links, wisp-mgmt and wisp-pub.
-const labName = "wisp"
-
 // maxHosts is what a machine of a few cores bears.
 const maxHosts = 3
-
-// Ranges of RFC 2544, for tests between machines: no network has them.
-var (
-	mgmtPrefix   = netip.MustParsePrefix("198.18.0.0/24")
-	publicPrefix = netip.MustParsePrefix("198.18.1.0/24")
-)
 
 // Config says where a sandbox is. The zero value is that of `make sandbox` in
 // the repository's root.
@@ -41,6 +35,20 @@ type Config struct {
 	Hosts int
 	// Out is told what is done. Default os.Stdout.
 	Out io.Writer
+
+	// A second sandbox on one machine, as that of a test, needs another name,
+	// other ranges and other ports than the first.
+
+	// Name begins the names of the machine's two links, wisp-mgmt and wisp-pub.
+	// Default wisp.
+	Name string
+	// Mgmt is the hosts' range, Public that of public addresses. Default
+	// 198.18.0.0/24 and 198.18.1.0/24 of RFC 2544, which is for tests between
+	// machines, so no network has them.
+	Mgmt, Public netip.Prefix
+	// PortOffset is added to every port: 8080 of the API, 8250 for hosts, 8251
+	// and 8252 for other coordinators.
+	PortOffset int
 }
 
 // Sandbox is one that is being made, looked at or removed.
@@ -72,9 +80,10 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		*d.field = path
 	}
-	if c.Hosts == 0 {
-		c.Hosts = 1
-	}
+	c.Name = cmp.Or(c.Name, "wisp")
+	c.Hosts = cmp.Or(c.Hosts, 1)
+	c.Mgmt = cmp.Or(c.Mgmt, netip.MustParsePrefix("198.18.0.0/24"))
+	c.Public = cmp.Or(c.Public, netip.MustParsePrefix("198.18.1.0/24"))
 	if c.Hosts < 1 || c.Hosts > maxHosts {
 		return c, fmt.Errorf("make sandbox: HOSTS=%d, want 1 to %d", c.Hosts, maxHosts)
 	}
@@ -83,6 +92,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// address is that of a port of the coordinator on this machine's host.
+func (c Config) address(host string, port int) string {
+	return net.JoinHostPort(host, strconv.Itoa(port+c.PortOffset))
+}
+
+// apiAddress is for this machine only.
+func (c Config) apiAddress() string { return c.address("127.0.0.1", 8080) }
 
 // Up makes the sandbox, or what is missing of it.
 func Up(ctx context.Context, cfg Config) error {
@@ -130,7 +147,7 @@ func Down(ctx context.Context, cfg Config) error {
 		return err
 	}
 	// Hosts first: a coordinator that sees them go would only write about it.
-	err = lab.Cleanup(ctx, labName)
+	err = lab.Cleanup(ctx, cfg.Name)
 	err = errors.Join(err, stopCoordinator(ctx, cfg))
 	if err != nil {
 		return fmt.Errorf("remove sandbox: %w", err)

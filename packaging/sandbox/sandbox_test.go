@@ -11,14 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/wispcloud/wisp/packaging/lab"
 )
-
-func TestMain(m *testing.M) {
-	lab.Main()
-	os.Exit(m.Run())
-}
 
 func TestSteps(t *testing.T) {
 	cause := errors.New("no such bridge")
@@ -125,8 +118,12 @@ func TestOneAtATime(t *testing.T) {
 }
 
 func TestRanges(t *testing.T) {
-	got := []string{nth(mgmtPrefix, 1), nth(publicPrefix, 99), netmask(mgmtPrefix)}
-	if diff := cmp.Diff([]string{"198.18.0.1", "198.18.1.99", "255.255.255.0"}, got); diff != "" {
+	c, err := Config{PortOffset: 1000}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{nth(c.Mgmt, 1), nth(c.Public, 99), netmask(c.Mgmt), c.apiAddress()}
+	if diff := cmp.Diff([]string{"198.18.0.1", "198.18.1.99", "255.255.255.0", "127.0.0.1:9080"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -12,7 +12,7 @@ func encode(text string) string { return base64.StdEncoding.EncodeToString([]byt
 
 // summary says what there is and how to use it.
 func (s *Sandbox) summary(took time.Duration) {
-	host, port, _ := strings.Cut(apiAddress, ":")
+	host, port, _ := strings.Cut(s.cfg.apiAddress(), ":")
 	verb := "is up"
 	if !s.changed {
 		verb = "was up already; nothing was changed"
@@ -22,8 +22,8 @@ The sandbox %s (%.1f s).
 
   API       %s
   keys      . %s        sets %s, %s, %s, %s
-  cs        . %s; python3 -m cs listVirtualMachines
-  libcloud  . %s; python3 -c 'import os; from libcloud.compute.providers import get_driver as d; print(d("cloudstack")(os.environ["%s"], os.environ["%s"], secure=False, host="%s", port=%s, path="/client/api").list_images())'
+  cs        . %s; /usr/bin/python3 -m cs listVirtualMachines
+  libcloud  . %s; /usr/bin/python3 -c 'import os; from libcloud.compute.providers import get_driver as d; print(d("cloudstack")(os.environ["%s"], os.environ["%s"], secure=False, host="%s", port=%s, path="/client/api").list_images())'
   cmk       . %s; cmk -u $%s -k $%s -s $%s list virtualmachines
   guest     curl %s
   shell     %s/wisp-lab exec -name %s h1    on a hypervisor host; logs in %s
@@ -35,7 +35,7 @@ The sandbox %s (%.1f s).
 		s.show(s.envPath()), envKey, envSecret, host, port,
 		s.show(s.envPath()), envEndpoint, envKey, envSecret,
 		s.hello.url(),
-		s.show(s.cfg.Bin), labName, s.show(s.cfg.Dir))
+		s.show(s.cfg.Bin), s.cfg.Name, s.show(s.cfg.Dir))
 }
 
 // show is a path as one types it from the directory above the sandbox.
