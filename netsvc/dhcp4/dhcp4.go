@@ -92,6 +92,12 @@ func (s *Service) Apply(_ context.Context, want *netspec.Dhcp4) error {
 	return errors.Join(s.guestErr, s.listen(want.GetLinks()))
 }
 
+// Restart forgets the leases and opens the sockets anew with the next Apply.
+func (s *Service) Restart() {
+	s.Close()
+	s.server.keep(nil)
+}
+
 // Leases lists what guests hold, by MAC address.
 func (s *Service) Leases() []Lease { return s.server.list() }
 

@@ -106,6 +106,12 @@ func (s *Service) Apply(_ context.Context, want *netspec.Dns) error {
 	return errors.Join(s.broken, s.listen(want.GetLinks()), s.tcp.Apply(places))
 }
 
+// Restart opens the sockets anew with the next Apply.
+func (s *Service) Restart() {
+	s.tcp.Close()
+	_ = s.listen(nil)
+}
+
 // Close stops serving and waits for what is under way.
 func (s *Service) Close() {
 	s.cancel()

@@ -38,6 +38,9 @@ func New(k ruleset.Kernel) *Service {
 // Repairs counts drift mended since start.
 func (s *Service) Repairs() uint64 { return s.set.Repairs() }
 
+// Restart makes the next Apply load the chains anew.
+func (s *Service) Restart() { s.set.Forget() }
+
 // Narrow leaves only what both the applied firewall and the wanted one allow. Where nothing was applied since start
 // and the kernel does not hold the wanted rules already, that is nothing but established connections.
 func (s *Service) Narrow(ctx context.Context, want *netspec.Firewall) error {

@@ -52,6 +52,7 @@ func TestWalk(t *testing.T) {
 -A WISP-FW-IN -p udp -m udp --dport 67 -j ACCEPT
 -A WISP-FW-IN -p udp -m udp --dport 53 -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT
 -A WISP-FW-IN -p tcp -m multiport --dports 53,80,8080 -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT
+-A WISP-FW-IN -d 169.254.169.254/32 -p tcp -m tcp --dport 80 -j ACCEPT
 -A WISP-FW-IN -p icmp -m icmp --icmp-type 8 -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT
 -A WISP-FW-IN -j DROP
 `,
@@ -148,6 +149,7 @@ func routerText(icmp, egress, public string) string {
 -A WISP-FW-IN -p udp -m udp --dport 67 -j ACCEPT
 -A WISP-FW-IN -p udp -m udp --dport 53 -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT
 -A WISP-FW-IN -p tcp -m multiport --dports 53,80,8080 -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT
+-A WISP-FW-IN -d 169.254.169.254/32 -p tcp -m tcp --dport 80 -j ACCEPT
 -A WISP-FW-IN -p icmp -m icmp --icmp-type 8 -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT
 -A WISP-FW-IN -j DROP
 ` + strings.TrimLeft(public, "\n") + "-A WISP-FW-PUB -j DROP\n"

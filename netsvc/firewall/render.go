@@ -87,6 +87,8 @@ func (r *renderer) in() []string {
 		"-p udp -m udp --dport 67 -j ACCEPT",
 		"-p udp -m udp --dport 53 "+own+" -j ACCEPT",
 		"-p tcp -m multiport --dports 53,80,8080 "+own+" -j ACCEPT",
+		// This address is on several links, of which the kernel counts only the first as its own.
+		"-d 169.254.169.254/32 -p tcp -m tcp --dport 80 -j ACCEPT",
 		"-p icmp -m icmp --icmp-type 8 "+own+" -j ACCEPT",
 		"-j DROP",
 	)

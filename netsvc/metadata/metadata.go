@@ -123,6 +123,9 @@ func (s *Service) Apply(_ context.Context, want *netspec.Metadata) error {
 	return errors.Join(s.broken, err, placesErr, s.sockets.Apply(places))
 }
 
+// Restart opens the sockets anew with the next Apply.
+func (s *Service) Restart() { s.sockets.Close() }
+
 // Close stops serving.
 func (s *Service) Close() {
 	s.sockets.Close()

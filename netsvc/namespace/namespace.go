@@ -34,6 +34,8 @@ type Service struct {
 	Apply func(ctx context.Context, spec *netspec.NetSpec) error
 	// Remove removes everything, if that is not what Apply does with an empty spec.
 	Remove func(ctx context.Context) error
+	// Restart forgets what is kept in memory, before the next Apply; nil for nothing. It must not change the kernel.
+	Restart func()
 	// Repairs counts drift mended since start; nil for services that keep no state in the kernel.
 	Repairs func() uint64
 	// Counts names and counts events for the metrics; nil for none.
@@ -135,6 +137,7 @@ func (n *Namespace) Run(ctx context.Context) error {
 	watch.Go(func() { n.watch(ctx) })
 	tick := time.NewTicker(driftPeriod)
 	defer tick.Stop()
+	var last *netspec.NetSpec
 	for {
 		select {
 		case <-ctx.Done():
@@ -149,10 +152,24 @@ func (n *Namespace) Run(ctx context.Context) error {
 		if spec == nil {
 			continue
 		}
+		if last != nil && spec.GetRestarts() > last.GetRestarts() {
+			n.restart(spec)
+		}
+		last = spec
 		n.pass(ctx, spec)
 		if fresh {
 			n.Notify()
 			tick.Reset(driftPeriod)
+		}
+	}
+}
+
+// restart makes the services start afresh, as an operator asked for by restartNetwork.
+func (n *Namespace) restart(spec *netspec.NetSpec) {
+	n.o.Log.Info("start services afresh", "network", spec.GetNetworkId(), "request", spec.GetRequestId())
+	for _, s := range n.o.Services {
+		if s.Restart != nil {
+			s.Restart()
 		}
 	}
 }

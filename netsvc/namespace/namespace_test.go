@@ -70,6 +70,7 @@ func newStage(t *testing.T) (*stage, *Namespace) {
 	firewall := s.service("firewall")
 	firewall.Remove = func(context.Context) error { return s.called("firewall removed", "") }
 	firewall.Repairs = func() uint64 { return 7 }
+	firewall.Restart = func() { _ = s.called("firewall restarted", "") }
 	n := New(Options{
 		Services: []Service{s.service("a"), firewall, s.service("b")},
 		Observe:  func(o *netspec.Observation) { o.Leases = append(o.Leases, &netspec.Lease{Mac: "m"}) },
@@ -185,6 +186,27 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	waitFor(t, n, "the newer", applied(6))
+}
+
+func TestRestart(t *testing.T) {
+	s, n := newStage(t)
+	step := func(generation, restarts uint64, want int) {
+		t.Helper()
+		next := spec(generation)
+		next.Restarts = restarts
+		if err := n.Accept(next); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, n, "the generation", applied(generation))
+		calls := s.take()
+		if got := strings.Count(strings.Join(calls, "\n"), "restarted"); got != want {
+			t.Errorf("generation %d: %d restarts, want %d: %q", generation, got, want, calls)
+		}
+	}
+	step(1, 4, 0) // the first spec of a process: it is fresh already
+	step(2, 4, 0)
+	step(3, 5, 1)
+	step(4, 5, 0)
 }
 
 func TestRemoveGoesBackwards(t *testing.T) {

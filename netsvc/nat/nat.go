@@ -26,6 +26,9 @@ func New(k ruleset.Kernel) *Service { return &Service{ruleset.New(k, "nat", pref
 // Repairs counts drift mended since start.
 func (s *Service) Repairs() uint64 { return s.set.Repairs() }
 
+// Restart makes the next Apply load the chains anew.
+func (s *Service) Restart() { s.set.Forget() }
+
 // Apply makes source NAT true; nil, or one without an address, removes it.
 func (s *Service) Apply(ctx context.Context, want *netspec.Nat) error {
 	w, err := render(want)

@@ -114,6 +114,9 @@ func (s *Service) Apply(_ context.Context, want *netspec.Password) error {
 	return errors.Join(s.broken, err, s.sockets.Apply(places))
 }
 
+// Restart opens the sockets anew with the next Apply. What was confirmed stays so: a password is handed out once.
+func (s *Service) Restart() { s.sockets.Close() }
+
 // Close stops serving and waits for open connections.
 func (s *Service) Close() {
 	s.sockets.Close()

@@ -35,6 +35,9 @@ func New(k ruleset.Kernel) *Service { return &Service{ruleset.New(k, "nat", pref
 // Repairs counts drift mended since start.
 func (s *Service) Repairs() uint64 { return s.set.Repairs() }
 
+// Restart makes the next Apply load the chains anew.
+func (s *Service) Restart() { s.set.Forget() }
+
 // Apply makes port forwarding true; nil removes it. A rule that cannot be rendered does not keep the others out.
 func (s *Service) Apply(ctx context.Context, want *netspec.PortForward) error {
 	if len(want.GetRules()) == 0 {

@@ -28,6 +28,7 @@ func pick(env string, names ...string) []string {
 }
 
 func TestUdhcpcGetsLease(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.apply(spec())
 	env := filepath.Join(t.TempDir(), "env")
@@ -57,6 +58,7 @@ func TestUdhcpcGetsLease(t *testing.T) {
 }
 
 func TestDhclientRenewsAndReleases(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	s := spec()
 	s.Dhcp4.LeaseSeconds = 60
@@ -82,6 +84,7 @@ func TestDhclientRenewsAndReleases(t *testing.T) {
 }
 
 func TestDHCPIgnoresStrangersAndLiars(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.apply(spec())
 	hook := script(t, "exit 0")

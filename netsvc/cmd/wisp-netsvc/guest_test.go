@@ -13,6 +13,7 @@ import (
 )
 
 func TestMetadata(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	l.apply(spec())
@@ -75,6 +76,7 @@ func TestMetadata(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	l.apply(spec())
@@ -125,6 +127,7 @@ func TestPassword(t *testing.T) {
 }
 
 func TestDNS(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	startUpstream(t, l.world)

@@ -107,32 +107,39 @@ func (p *Program) wire(k *kernel.Kernel) {
 			Name:    "nat",
 			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return snat.Apply(ctx, s.GetNat()) },
 			Repairs: snat.Repairs,
+			Restart: snat.Restart,
 		}, {
 			Name:    "portfwd",
 			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return forwards.Apply(ctx, s.GetPortfwd()) },
 			Repairs: forwards.Repairs,
+			Restart: forwards.Restart,
 		}, {
 			Name:    "firewall",
 			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return fw.Apply(ctx, s.GetFirewall()) },
 			Remove:  func(context.Context) error { return nil }, // by its first step
 			Repairs: fw.Repairs,
+			Restart: fw.Restart,
 		}, {
-			Name:   "dhcp4",
-			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.dhcp.Apply(ctx, s.GetDhcp4()) },
-			Counts: p.dhcp.Counts,
+			Name:    "dhcp4",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return p.dhcp.Apply(ctx, s.GetDhcp4()) },
+			Counts:  p.dhcp.Counts,
+			Restart: p.dhcp.Restart,
 		}, {
-			Name:   "dns",
-			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.dns.Apply(ctx, s.GetDns()) },
-			Counts: p.dns.Counts,
+			Name:    "dns",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return p.dns.Apply(ctx, s.GetDns()) },
+			Counts:  p.dns.Counts,
+			Restart: p.dns.Restart,
 		}, {
 			Name:    "metadata",
 			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return p.metadata.Apply(ctx, s.GetMetadata()) },
 			Repairs: p.metadata.Repairs,
 			Counts:  p.metadata.Counts,
+			Restart: p.metadata.Restart,
 		}, {
-			Name:   "password",
-			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return p.password.Apply(ctx, s.GetPassword()) },
-			Counts: p.password.Counts,
+			Name:    "password",
+			Apply:   func(ctx context.Context, s *netspec.NetSpec) error { return p.password.Apply(ctx, s.GetPassword()) },
+			Counts:  p.password.Counts,
+			Restart: p.password.Restart,
 		},
 	}
 	p.namespace = namespace.New(namespace.Options{

@@ -34,15 +34,20 @@ func (l *lab) servers() {
 	}
 }
 
-// dial asks a whoami once and returns what it saw, or "closed".
-func dial(n *netsvctest.Node, host string, port int, source string) string {
+// dial asks a whoami once and returns what it saw, or "closed". It waits long for what should come, and not so long
+// for what should not.
+func dial(n *netsvctest.Node, host string, port int, source, want string) string {
+	wait := "5"
+	if want == "closed" {
+		wait = "0.5"
+	}
 	python := `import socket,sys
-s=socket.socket(); s.settimeout(0.5)
+s=socket.socket(); s.settimeout(float(sys.argv[4]))
 try:
     if sys.argv[3]: s.bind((sys.argv[3],0))
     s.connect((sys.argv[1],int(sys.argv[2]))); s.sendall(b"?\n"); print(s.recv(100).decode().strip())
 except OSError as e: print("closed")`
-	out, err := n.Run("python3", "-c", python, host, fmt.Sprint(port), source)
+	out, err := n.Run("python3", "-c", python, host, fmt.Sprint(port), source, wait)
 	if err != nil {
 		return out + err.Error()
 	}
@@ -50,6 +55,7 @@ except OSError as e: print("closed")`
 }
 
 func TestTraffic(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	l.apply(spec())
@@ -87,7 +93,7 @@ func TestTraffic(t *testing.T) {
 	l.world.Must("ip", "route", "add", guestCIDR, "via", pubIP)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := dial(tt.from, tt.host, tt.port, tt.source); got != tt.want {
+			if got := dial(tt.from, tt.host, tt.port, tt.source, tt.want); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -116,16 +122,18 @@ func TestTraffic(t *testing.T) {
 	l.apply(s)
 	for _, tt := range []struct {
 		name string
-		got  string
+		from *netsvctest.Node
+		host string
+		port int
 		want string
 	}{
-		{"forwarded port", dial(l.world, pubIP, 8000, ""), "closed"},
-		{"hairpin", dial(l.g2, pubIP, 8000, ""), "closed"},
-		{"out", dial(l.g1, "198.51.100.7", 80, ""), "closed"},
-		{"out, excepted port", dial(l.g1, "198.51.100.7", 25, ""), pubIP},
+		{"forwarded port", l.world, pubIP, 8000, "closed"},
+		{"hairpin", l.g2, pubIP, 8000, "closed"},
+		{"out", l.g1, "198.51.100.7", 80, "closed"},
+		{"out, excepted port", l.g1, "198.51.100.7", 25, pubIP},
 	} {
-		if tt.got != tt.want {
-			t.Errorf("after the change: %s: got %q, want %q", tt.name, tt.got, tt.want)
+		if got := dial(tt.from, tt.host, tt.port, "", tt.want); got != tt.want {
+			t.Errorf("after the change: %s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }
@@ -141,6 +149,7 @@ func (l *lab) state() string {
 }
 
 func TestRestartKeepsConnections(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	l.apply(spec())
@@ -190,6 +199,7 @@ func TestRestartKeepsConnections(t *testing.T) {
 }
 
 func TestDriftIsRepaired(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	l.apply(spec())
@@ -238,12 +248,13 @@ func TestDriftIsRepaired(t *testing.T) {
 			})
 		})
 	}
-	if got := dial(l.world, pubIP, 8000, ""); got != worldIP {
+	if got := dial(l.world, pubIP, 8000, "", worldIP); got != worldIP {
 		t.Errorf("after all repairs: got %q", got)
 	}
 }
 
 func TestShutdownRemovesEverything(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
 	l.apply(spec())
@@ -260,6 +271,7 @@ func TestShutdownRemovesEverything(t *testing.T) {
 }
 
 func TestShutdownKeepsState(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.apply(spec())
 	before := l.state()
@@ -270,4 +282,80 @@ func TestShutdownKeepsState(t *testing.T) {
 	if diff := cmp.Diff(before, l.state()); diff != "" {
 		t.Errorf("state (-before +after):\n%s", diff)
 	}
+}
+
+// TestLegsComeAndGo: a namespace with the services' leg alone becomes the router's when the other legs arrive, and is
+// relieved of it again, while its services go on.
+func TestLegsComeAndGo(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.addressGuests()
+	services := spec()
+	services.Links, services.Routes, services.Forwarding = services.Links[:1], nil, false
+	services.Nat, services.Portfwd = nil, nil
+	services.Firewall = &netspec.Firewall{GuestLink: "svc0", GuestCidr: guestCIDR}
+	services.Dns.Links, services.Dns.Forwarders = []string{"svc0"}, nil
+	services.Metadata.Links, services.Password.Links = []string{"svc0"}, []string{"svc0"}
+	l.servers()
+
+	check := func(when string, routed bool) {
+		t.Helper()
+		if out, err := l.g1.Run("curl", "-sS", "-m", "5", "http://"+magicIP+"/latest/instance-id"); err != nil || out != "vm-1" {
+			t.Errorf("%s: metadata: %q, %v", when, out, err)
+		}
+		if out, _ := l.g1.Run("dig", "+short", "@"+svcIP, "web2."+domain); strings.TrimSpace(out) != g2IP {
+			t.Errorf("%s: name: %q", when, out)
+		}
+		for _, way := range []struct {
+			name string
+			from *netsvctest.Node
+			host string
+			port int
+			want string
+		}{
+			{"in", l.world, pubIP, 8000, worldIP}, {"out", l.g2, "198.51.100.7", 80, pubIP},
+			{"another port of the namespace", l.g1, svcIP, 9999, "closed"},
+		} {
+			want := way.want
+			if !routed {
+				want = "closed"
+			}
+			if got := dial(way.from, way.host, way.port, "", want); got != want {
+				t.Errorf("%s: %s: got %q, want %q", when, way.name, got, want)
+			}
+		}
+	}
+	l.apply(services)
+	check("services only", false)
+	if out := l.router.Must("ip", "route", "show", "default"); out != "" {
+		t.Errorf("services only: default route %q", out)
+	}
+	l.apply(spec())
+	check("router", true)
+
+	// The public leg vanishes and comes back under another name, as when a host's bridge is made anew.
+	l.router.Must("ip", "link", "del", "pub0")
+	l.waitFor("the loss to be seen", func(o *netspec.Observation) bool {
+		for _, s := range o.GetServices() {
+			if s.GetName() == "link" {
+				return strings.Contains(s.GetError(), "no such link")
+			}
+		}
+		return false
+	})
+	netsvctest.Wire(l.world, "eth0", "", l.router, "wpub2", pubMAC)
+	l.world.Must("ip", "address", "add", worldIP+"/24", "dev", "eth0")
+	l.world.Must("ip", "link", "set", "eth0", "up")
+	l.waitFor("the return to be seen", func(o *netspec.Observation) bool {
+		for _, s := range o.GetServices() {
+			if !s.GetReady() {
+				return false
+			}
+		}
+		return true
+	})
+	check("after the public leg came back", true)
+
+	l.apply(services)
+	check("relieved", false)
 }

@@ -54,6 +54,8 @@ type Set struct {
 	// generation at which the table was as wanted; valid while counted.
 	generation uint32
 	counted    bool
+	// forgotten makes the next pass load everything.
+	forgotten bool
 	// idle counts passes since the last look where the kernel does not count changes.
 	idle int
 }
@@ -69,6 +71,11 @@ func New(k Kernel, table, prefix string) *Set {
 // Repairs counts drift mended since start.
 func (s *Set) Repairs() uint64 { return s.drift.Repairs() }
 
+// Forget makes the next Apply load all chains, whatever the kernel holds.
+func (s *Set) Forget() {
+	s.counted, s.forgotten = false, true
+}
+
 // Apply makes want true. Want's slices and maps are kept.
 func (s *Set) Apply(ctx context.Context, want Want) error {
 	text := fmt.Sprint(want)
@@ -79,7 +86,11 @@ func (s *Set) Apply(ctx context.Context, want Want) error {
 	if text == s.text && s.quiet(generation, counts) {
 		return s.learn(ctx, generation, counts)
 	}
-	changes, err := s.apply(ctx, want, text, generation, counts)
+	forgotten := s.forgotten
+	changes, err := s.apply(ctx, want, generation, counts)
+	if forgotten {
+		changes = 0 // asked for, not repaired
+	}
 	s.drift.Pass(text, changes, err)
 	if err != nil {
 		s.counted = false // look again
@@ -141,7 +152,7 @@ func (s *Set) Current(ctx context.Context, want Want) (bool, error) {
 		len(s.staleJumps(want, have, false))+len(s.missingJumps(want, have, false)) == 0, nil
 }
 
-func (s *Set) apply(ctx context.Context, want Want, text string, generation uint32, counts bool) (changes int, err error) {
+func (s *Set) apply(ctx context.Context, want Want, generation uint32, counts bool) (changes int, err error) {
 	// Where nothing moved since the last pass, what the last pass left is what is there.
 	known := s.counted && counts && generation == s.generation
 	var have kernel.Table
@@ -171,7 +182,7 @@ func (s *Set) apply(ctx context.Context, want Want, text string, generation uint
 			return changes, err
 		}
 	}
-	s.loaded, s.idle = loaded, 0
+	s.loaded, s.idle, s.forgotten = loaded, 0, false
 	if changes > 0 {
 		s.seen = false
 	}
@@ -209,7 +220,7 @@ func (s *Set) diff(want Want, have kernel.Table, known bool) (kernel.Change, map
 			expected = s.loaded[chain.Name]
 		}
 		there := known && same
-		if !known {
+		if !known && !s.forgotten {
 			rules, exists := have.Chains[chain.Name]
 			there = exists && slices.Equal(rules, expected)
 		}

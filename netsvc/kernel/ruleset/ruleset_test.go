@@ -154,3 +154,31 @@ func TestChainsOfOthersAreLeftAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestForgetLoadsOnce(t *testing.T) {
+	k := fake.New()
+	s := New(k, "filter", "T-")
+	for _, step := range []struct {
+		name   string
+		forget bool
+		want   []string
+	}{
+		{"first", false, []string{"load filter T-MAIN T-SUB", "jump filter FORWARD T-MAIN"}},
+		{"second", false, nil},
+		{"forgotten", true, []string{"load filter T-MAIN T-SUB"}},
+		{"after it", false, nil},
+	} {
+		if step.forget {
+			s.Forget()
+		}
+		if err := s.Apply(t.Context(), want("-j ACCEPT")); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, k.Journal()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.name, diff)
+		}
+	}
+	if s.Repairs() != 0 {
+		t.Errorf("%d repairs", s.Repairs())
+	}
+}
