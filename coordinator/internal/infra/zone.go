@@ -33,8 +33,7 @@ func CreateZone(tx *store.Tx, networkType string, domain cloud.ID, v ZoneValues)
 	default:
 		return nil, cloud.Errorf(cloud.Invalid, "Invalid zone type; only Advanced and Basic values are supported")
 	}
-	// The token only has to be unique: the row's ID is.
-	z.Token = strings.ReplaceAll(z.ID.String(), "-", "")
+	z.Token = tx.NewID().String()
 	if err := setZone(z, v); err != nil {
 		return nil, err
 	}

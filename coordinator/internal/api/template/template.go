@@ -52,7 +52,7 @@ type registerParams struct {
 	Account         string            `api:"account" doc:"account it belongs to; needs domainid"`
 	DomainID        cloud.ID          `api:"domainid" ref:"domain" doc:"domain of that account"`
 	ProjectID       cloud.ID          `api:"projectid" doc:"project it belongs to"`
-	Bits            *uint8            `api:"bits" doc:"32 or 64 (the default)"`
+	Bits            *int              `api:"bits" doc:"32 or 64 (the default)"`
 	Checksum        string            `api:"checksum" doc:"hexadecimal checksum of the file, of an algorithm told by its length or by {SHA-256} before it"`
 	Public          bool              `api:"ispublic" doc:"whether everybody may use it"`
 	Featured        bool              `api:"isfeatured" doc:"whether it is recommended; root admins"`
@@ -116,7 +116,7 @@ func register(d Deps) api.Command {
 				if *p.Bits != 32 && *p.Bits != 64 {
 					return nil, cloud.Errorf(cloud.Invalid, "bits must be 32 or 64")
 				}
-				reg.Bits = *p.Bits
+				reg.Bits = uint8(*p.Bits)
 			}
 			if p.RequiresHVM != nil {
 				reg.RequiresHVM = *p.RequiresHVM
