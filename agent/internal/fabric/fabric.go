@@ -46,8 +46,8 @@ func New(c Config) *Fabric {
 // Want is all that Apply needs to know.
 type Want struct {
 	Networks []*hostspec.Network
-	// Taps by name, with the id of the network each belongs to. Those that exist are kept plugged.
-	Taps map[string]string
+	// Taps by name. Those that exist are kept plugged.
+	Taps map[string]Tap
 	// Keep are the ids of networks that are not in Networks but must be left as they are.
 	Keep map[string]bool
 }
@@ -99,9 +99,9 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 		if bridge := shot.byName[bridgeName(n.GetNumber())]; bridge != nil && shot.ours(bridge) {
 			r.Plugged, r.MTU = true, uint32(bridge.Attrs().MTU)
 		}
-		for tap, network := range want.Taps {
-			if network == id && shot.byName[tap] == nil {
-				r.Absent[tap] = true
+		for name, tap := range want.Taps {
+			if tap.NetworkID == id && shot.byName[name] == nil {
+				r.Absent[name] = true
 			}
 		}
 		results[id] = r
@@ -110,10 +110,16 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 }
 
 // applyNetwork makes one network; the names of its links go to kept, even when it fails half-way.
-func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, taps map[string]string, kept map[string]bool) (bool, error) {
+func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, taps map[string]Tap, kept map[string]bool) (bool, error) {
 	underlay, err := f.underlay(shot, n.GetDevice())
 	if err != nil {
 		return false, err
+	}
+	if n.GetIsolation() == hostspec.Isolation_ISOLATION_VXLAN && !underlay.Address.IsValid() && n.GetDevice() != "" {
+		// A traffic label without an address cannot end a tunnel; the host's underlay can.
+		if underlay, err = f.underlay(shot, ""); err != nil {
+			return false, err
+		}
 	}
 	device := shot.byName[n.GetDevice()]
 	links, err := Layout(n, underlay, device != nil && device.Type() == string(Bridge))
@@ -153,7 +159,10 @@ func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, taps map[stri
 			broken = errors.Join(broken, fmt.Errorf("link %s: %w", l.Name, err))
 		}
 	}
-	c, err := f.plugTaps(shot, n, taps, links[0].MTU)
+	if shot.byName[links[0].Name] == nil {
+		return changed, broken
+	}
+	c, err := f.plugTaps(shot, n.GetId(), links[0].Name, taps, links[0].MTU)
 	return changed || c, errors.Join(broken, err)
 }
 
@@ -228,22 +237,6 @@ func (f *Fabric) make(shot *snapshot, want Link, namespace *os.File) (netlink.Li
 	}
 	f.log.Info("made link", "link", want.Name, "sort", want.Sort, "for", want.Alias)
 	return shot.byName[want.Name], nil
-}
-
-// plugTaps keeps the taps of running guests in their bridge, for instance one that was made anew.
-func (f *Fabric) plugTaps(shot *snapshot, n *hostspec.Network, taps map[string]string, mtu uint32) (changed bool, err error) {
-	for tap, network := range taps {
-		have := shot.byName[tap]
-		if network != n.GetId() || have == nil {
-			continue
-		}
-		c, perr := shot.shape(Link{Master: bridgeName(n.GetNumber()), MTU: mtu}, have)
-		changed = changed || c
-		if perr != nil {
-			err = errors.Join(err, fmt.Errorf("tap %s: %w", tap, perr))
-		}
-	}
-	return changed, err
 }
 
 // sweep removes links and namespaces of ours that nobody wants. Ports go before the bridges they are in.

@@ -400,7 +400,7 @@ func TestTaps(t *testing.T) {
 	f := newUnderlay(t)
 	tap := TapName(id(50))
 	ip(t, "tuntap", "add", tap, "mode", "tap")
-	want := Want{Networks: []*hostspec.Network{vxlan(1)}, Taps: map[string]string{tap: id(1), TapName(id(51)): id(1)}}
+	want := Want{Networks: []*hostspec.Network{vxlan(1)}, Taps: map[string]Tap{tap: {NetworkID: id(1)}, TapName(id(51)): {NetworkID: id(1)}}}
 	for _, what := range []string{"new", "bridge deleted"} {
 		results, err := f.Apply(t.Context(), want)
 		if err != nil || results[id(1)].Err != nil {
@@ -473,6 +473,61 @@ func TestIsolation(t *testing.T) {
 	ip(t, "-n", "guest", "neigh", "flush", "all")
 	if ping("guest", "10.1.1.1") == nil {
 		t.Error("an isolated port, like the tunnel's, reaches the services' leg")
+	}
+}
+
+// TestGuard: a guest reaches others with its own address and not with a neighbour's, also after its bridge was made
+// anew.
+func TestGuard(t *testing.T) {
+	f := newUnderlay(t)
+	tap := TapName(id(50))
+	for _, args := range [][]string{
+		{"netns", "add", "guest"}, {"netns", "add", "other"},
+		{"link", "add", tap, "type", "veth", "peer", "name", "eth0", "netns", "guest"},
+		{"link", "add", "tap1", "type", "veth", "peer", "name", "eth0", "netns", "other"},
+		{"-n", "guest", "link", "set", "eth0", "address", "02:00:00:00:00:50", "up"},
+		{"-n", "other", "link", "set", "eth0", "up"},
+		{"-n", "guest", "addr", "add", "10.1.1.5/24", "dev", "eth0"},
+		{"-n", "other", "addr", "add", "10.1.1.6/24", "dev", "eth0"},
+	} {
+		ip(t, args...)
+	}
+	want := Want{Networks: []*hostspec.Network{vxlan(1)}, Taps: map[string]Tap{tap: {NetworkID: id(1), MAC: "02:00:00:00:00:50"}}}
+	ping := func() error {
+		ip(t, "-n", "guest", "neigh", "flush", "all")
+		ip(t, "-n", "other", "neigh", "flush", "all")
+		return exec.Command("nsenter", "--net="+NamespaceDir+"/guest", "busybox", "ping", "-c1", "-W1", "10.1.1.6").Run()
+	}
+	for _, what := range []string{"new bridge", "bridge made anew"} {
+		for range 2 {
+			if results, err := f.Apply(t.Context(), want); err != nil || results[id(1)].Err != nil {
+				t.Fatal(err, results[id(1)].Err)
+			}
+		}
+		ip(t, "link", "set", "tap1", "master", "wbr1", "up")
+		if err := ping(); err != nil {
+			t.Errorf("%s: the guest does not reach its neighbour: %v", what, err)
+		}
+		ip(t, "-n", "guest", "link", "set", "eth0", "address", "02:00:00:00:00:51")
+		if ping() == nil {
+			t.Errorf("%s: a foreign source address passes", what)
+		}
+		ip(t, "-n", "guest", "link", "set", "eth0", "address", "02:00:00:00:00:50")
+		ip(t, "link", "del", "wbr1")
+	}
+}
+
+// TestLabelWithoutAddress: a tunnel of a network whose label names a bridge without address leaves by the underlay.
+func TestLabelWithoutAddress(t *testing.T) {
+	f := newUnderlay(t)
+	n := vxlan(1)
+	n.Device = "cloudbr1"
+	results, err := f.Apply(t.Context(), Want{Networks: []*hostspec.Network{n}})
+	if err != nil || results[id(1)].Err != nil {
+		t.Fatal(err, results[id(1)].Err)
+	}
+	if got := picture(t); !strings.Contains(got, "local 10.0.0.1") {
+		t.Error(got)
 	}
 }
 

@@ -18,6 +18,7 @@ type snapshot struct {
 	byName   map[string]netlink.Link
 	byIndex  map[int]netlink.Link
 	isolated map[int]bool
+	locked   map[int]bool
 }
 
 // look dumps links and bridge port flags. A dump the kernel says was interrupted is taken again.
@@ -34,7 +35,7 @@ func look() (*snapshot, error) {
 	}
 	s := &snapshot{
 		byName: make(map[string]netlink.Link, len(links)), byIndex: make(map[int]netlink.Link, len(links)),
-		isolated: map[int]bool{},
+		isolated: map[int]bool{}, locked: map[int]bool{},
 	}
 	for _, l := range links {
 		s.byName[l.Attrs().Name] = l
@@ -43,10 +44,13 @@ func look() (*snapshot, error) {
 	return s, s.readPorts()
 }
 
-// brportIsolated is IFLA_BRPORT_ISOLATED of linux/if_link.h.
-const brportIsolated = 33
+// Attributes of bridge ports in linux/if_link.h.
+const (
+	brportIsolated = 33
+	brportLocked   = 39
+)
 
-// readPorts reads the isolated flag of all bridge ports in one dump (netlink(7), AF_BRIDGE).
+// readPorts reads the flags of all bridge ports in one dump (netlink(7), AF_BRIDGE).
 func (s *snapshot) readPorts() error {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_BRIDGE))
@@ -69,8 +73,11 @@ func (s *snapshot) readPorts() error {
 				return fmt.Errorf("list bridge ports: %w", err)
 			}
 			for _, f := range flags {
-				if f.Attr.Type == brportIsolated && len(f.Value) > 0 {
+				switch {
+				case f.Attr.Type == brportIsolated && len(f.Value) > 0:
 					s.isolated[int(info.Index)] = f.Value[0] != 0
+				case f.Attr.Type == brportLocked && len(f.Value) > 0:
+					s.locked[int(info.Index)] = f.Value[0] != 0
 				}
 			}
 		}

@@ -37,7 +37,6 @@ func (l *Loop) passCompute(ctx context.Context) time.Duration {
 	}
 	seen := l.putSeen(list, err, s.Generation)
 	if err != nil {
-		l.log.Error("cannot look at domains", "error", err)
 		return time.Second
 	}
 	l.waiting.Store(true)
@@ -75,6 +74,7 @@ func (l *Loop) putSeen(list []domain.Seen, err error, generation uint64) map[str
 	b.computeErr = err
 	if err != nil {
 		if turned {
+			l.log.Error("cannot look at domains", "error", err)
 			b.changed()
 		}
 		return nil

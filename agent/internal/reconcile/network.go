@@ -15,7 +15,7 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 	if s == nil {
 		return 0
 	}
-	want := fabric.Want{Keep: map[string]bool{}, Taps: map[string]string{}}
+	want := fabric.Want{Keep: map[string]bool{}, Taps: map[string]fabric.Tap{}}
 	services := map[string]*netspec.NetSpec{}
 	for _, n := range s.Networks {
 		want.Networks = append(want.Networks, n)
@@ -25,7 +25,7 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 	}
 	for _, vm := range s.VMs {
 		for _, nic := range vm.GetNics() {
-			want.Taps[fabric.TapName(nic.GetId())] = nic.GetNetworkId()
+			want.Taps[fabric.TapName(nic.GetId())] = fabric.Tap{NetworkID: nic.GetNetworkId(), MAC: nic.GetMac()}
 		}
 	}
 	held, problems := map[string]bool{}, map[string]bool{}
@@ -48,9 +48,6 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 	results, err := l.config.Fabric.Apply(ctx, want)
 	if ctx.Err() != nil {
 		return 0
-	}
-	if err != nil {
-		l.log.Error("network pass is incomplete", "error", err)
 	}
 	l.config.Services.Apply(services, held)
 	for id := range l.past {
@@ -110,6 +107,9 @@ func (l *Loop) putNetworks(results map[string]fabric.Result, err error, generati
 	b := l.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err != nil && text(b.networkErr) != text(err) {
+		l.log.Error("network pass is incomplete", "error", err)
+	}
 	changed = text(b.networkErr) != text(err) || len(results) != len(b.networks)
 	for id, r := range results {
 		old, ok := b.networks[id]

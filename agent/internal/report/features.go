@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/wispcloud/wisp/agent/internal/fabric"
 )
 
 // feature is something networks need of the kernel, and the trial that shows whether it is there.
@@ -52,6 +54,7 @@ var features = []feature{
 	{"bridge", func(h *netlink.Handle) error { return h.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0")}) }},
 	{"veth", func(h *netlink.Handle) error { return h.LinkAdd(&netlink.Veth{LinkAttrs: named("va"), PeerName: "vb"}) }},
 	{"bridge-isolated", tryIsolated},
+	{"bridge-locked", tryLocked},
 	{"bridge-vlan-filtering", tryVlanFiltering},
 	{"vxlan", func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Vxlan{LinkAttrs: named("vx"), VxlanId: 1, Port: 4789, Learning: true})
@@ -93,6 +96,15 @@ func tryIsolated(h *netlink.Handle) error {
 		return err
 	}
 	return h.LinkSetIsolated(port, true)
+}
+
+// tryLocked relies on tryIsolated having made va a port.
+func tryLocked(h *netlink.Handle) error {
+	port, err := h.LinkByName("va")
+	if err != nil {
+		return err
+	}
+	return fabric.LockPort(port.Attrs().Index)
 }
 
 func tryVlanFiltering(h *netlink.Handle) error {
