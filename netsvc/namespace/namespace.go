@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -160,6 +161,9 @@ func (n *Namespace) Run(ctx context.Context) error {
 		if fresh {
 			n.Notify()
 			tick.Reset(driftPeriod)
+			// A host runs one process per network, most of them idle most of the time: what decoding and applying
+			// needed is given back at once, not in minutes.
+			debug.FreeOSMemory()
 		}
 	}
 }

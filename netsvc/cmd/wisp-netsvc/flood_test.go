@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -43,12 +44,53 @@ func BenchmarkDHCPExchange(b *testing.B) {
 	}
 }
 
+// BenchmarkDNSQuestion asks for names of the network through the real sockets, 64 questions at a time, and reports what
+// the server's process uses of the CPU for each.
+func BenchmarkDNSQuestion(b *testing.B) {
+	l := newLab(b)
+	l.addressGuests()
+	s := spec()
+	for i := range questionNames {
+		s.Dns.Records = append(s.Dns.Records, &netspec.DnsRecord{Name: fmt.Sprintf("vm%d", i), TtlSeconds: 30,
+			Addresses: []string{fmt.Sprintf("10.2.%d.%d", i>>8, i&255)}})
+	}
+	l.apply(s)
+	before := cpuTime(b, l.process.Cmd.Process.Pid)
+	b.ResetTimer()
+	answered, took := l.crowd("questions", fmt.Sprint(b.N))
+	b.StopTimer()
+	used := cpuTime(b, l.process.Cmd.Process.Pid) - before
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(answered), "cpu-us/question")
+	b.ReportMetric(float64(answered)/took.Seconds(), "questions/s")
+	b.ReportMetric(float64(b.N-answered), "lost")
+}
+
+// BenchmarkIdle reports what a process with everything to do and nobody asking uses: percent of one CPU over ten
+// seconds, which is four passes that look for drift, and memory.
+func BenchmarkIdle(b *testing.B) {
+	l := newLab(b)
+	l.apply(spec())
+	pid := l.process.Cmd.Process.Pid
+	before, began := cpuTime(b, pid), time.Now()
+	for b.Loop() {
+		time.Sleep(10 * time.Second)
+	}
+	b.ReportMetric(100*float64(cpuTime(b, pid)-before)/float64(time.Since(began)), "cpu-%")
+	b.Log(resident(b, pid))
+}
+
 // flood runs exchanges from the first guest's namespace.
 func (l *lab) flood(clients, exchanges int) (answered int, took time.Duration) {
 	l.t.Helper()
-	p := startRole(l.t, l.g1, "flood", fmt.Sprint(clients), fmt.Sprint(exchanges))
+	return l.crowd("flood", fmt.Sprint(clients), fmt.Sprint(exchanges))
+}
+
+// crowd plays a role in the first guest's namespace until it says how many answers it got in how long.
+func (l *lab) crowd(role ...string) (answered int, took time.Duration) {
+	l.t.Helper()
+	p := startRole(l.t, l.g1, role...)
 	if err := p.Wait(5 * time.Minute); err == nil || !strings.HasPrefix(p.Output(), "answered") {
-		l.t.Fatalf("flood: %v: %s", err, p.Output())
+		l.t.Fatalf("crowd: %v: %s", err, p.Output())
 	}
 	var ns int64
 	if _, err := fmt.Sscanf(p.Output(), "answered %d in %d", &answered, &ns); err != nil {
@@ -186,4 +228,47 @@ func clientFrame(mac clientAddr, kind byte, address []byte) []byte {
 	}
 	binary.BigEndian.PutUint16(f[24:], ^uint16(sum))
 	return f
+}
+
+const questionNames = 10000
+
+// questions keeps 64 DNS questions under way until as many as asked for were answered or nothing has come for half a
+// second.
+func questions(text string) {
+	wanted, _ := strconv.Atoi(text)
+	c, err := net.Dial("udp4", svcIP+":53")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	message := []byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06vm0000\x08cs1cloud\x08internal\x00\x00\x01\x00\x01")
+	next := 0
+	ask := func() {
+		if next < wanted {
+			copy(message[15:], fmt.Sprintf("%04d", 1000+next*7919%9000))
+			binary.BigEndian.PutUint16(message, uint16(next))
+			_, _ = c.Write(message)
+			next++
+		}
+	}
+	began := time.Now()
+	last := began
+	for range 64 {
+		ask()
+	}
+	answered := 0
+	buf := make([]byte, 2048)
+	for answered < wanted {
+		_ = c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		n, err := c.Read(buf)
+		if err != nil {
+			break
+		}
+		if n > len(message) && buf[3]&0xf == 0 {
+			answered++
+			last = time.Now()
+		}
+		ask()
+	}
+	fmt.Printf("answered %d in %d\n", answered, last.Sub(began).Nanoseconds())
 }

@@ -35,6 +35,8 @@ func play(role string) {
 		talk(words[1])
 	case "flood":
 		flood(words[1], words[2])
+	case "questions":
+		questions(words[1])
 	}
 }
 
