@@ -166,7 +166,7 @@ func pending(r store.Reader, text string) (*cloud.Host, error) {
 		waiting = "Pending are: " + strings.Join(names[:min(len(names), 10)], ", ") + "."
 	}
 	return nil, cloud.Errorf(cloud.Invalid, "Unable to add the host: no agent called %s has joined yet. Make a token with createHostJoinToken, "+
-		"run `wisp-agent join <token>` on the host, and call addHost again when listHosts resourcestate=Pending shows it. %s", name, waiting)
+		"put it as join: into /etc/wisp/agent.yaml on the host, start wisp-agent, and call addHost again when listHosts resourcestate=Pending shows it. %s", name, waiting)
 }
 
 func label(name string) string {
