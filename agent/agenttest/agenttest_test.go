@@ -154,7 +154,7 @@ func TestLife(t *testing.T) {
 	h.Fail(agenttest.OpStart, "", errors.New("no more room"))
 	spec.Vms[0].Power, spec.Vms[0].StartEpoch = hostspec.PowerState_POWER_STATE_RUNNING, 9
 	push()
-	o = await(t, c, id, "failed start", state(hostspec.VmState_VM_STATE_FAILED, 0))
+	await(t, c, id, "failed start", state(hostspec.VmState_VM_STATE_FAILED, 0))
 	h.Fail(agenttest.OpStart, "", nil)
 	await(t, c, id, "healed start", running(3))
 
@@ -239,10 +239,14 @@ func TestIndependence(t *testing.T) {
 		{"volume is not made", func(h *agenttest.Host, s *hostspec.HostSpec) {
 			h.Fail(agenttest.OpVolume, s.Volumes[0].GetId(), errors.New("no space left"))
 		}, 4, hostspec.VmState_VM_STATE_FAILED, "no space left"},
-		{"volume is nonsense", func(_ *agenttest.Host, s *hostspec.HostSpec) { s.Volumes[0].ImageFormat = "vmdk" },
-			4, hostspec.VmState_VM_STATE_FAILED, "vmdk"},
-		{"vm is nonsense", func(_ *agenttest.Host, s *hostspec.HostSpec) { s.Vms[0].Vcpus = 0 },
-			4, hostspec.VmState_VM_STATE_FAILED, "0 vcpus"},
+		{
+			"volume is nonsense", func(_ *agenttest.Host, s *hostspec.HostSpec) { s.Volumes[0].ImageFormat = "vmdk" },
+			4, hostspec.VmState_VM_STATE_FAILED, "vmdk",
+		},
+		{
+			"vm is nonsense", func(_ *agenttest.Host, s *hostspec.HostSpec) { s.Vms[0].Vcpus = 0 },
+			4, hostspec.VmState_VM_STATE_FAILED, "0 vcpus",
+		},
 		{"network is not made", func(h *agenttest.Host, s *hostspec.HostSpec) {
 			n := specOf(s.HostId, 0).Networks[0]
 			n.Number = 2

@@ -155,15 +155,28 @@ func (w *world) exec(argv ...string) string {
 func (w *world) eventually(limit time.Duration, want func(out string) bool, argv ...string) time.Duration {
 	w.t.Helper()
 	begin := time.Now()
-	for {
+	poll(w.t, limit, strings.Join(argv, " "), func() (bool, any) {
 		out, err := w.host.Exec(w.t.Context(), argv...)
-		if err == nil && want(strings.TrimSpace(out)) {
-			return time.Since(begin)
+		return err == nil && want(strings.TrimSpace(out)), []any{out, err}
+	})
+	return time.Since(begin)
+}
+
+// poll waits until ok says so; what ok saw last is told when it never does.
+func poll(t *testing.T, limit time.Duration, what string, ok func() (bool, any)) {
+	t.Helper()
+	deadline, tick := time.After(limit), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, saw := ok()
+		if done {
+			return
 		}
-		if time.Since(begin) > limit {
-			w.t.Fatalf("%s: not as wanted after %s: %v %s", strings.Join(argv, " "), limit, err, out)
+		select {
+		case <-deadline:
+			t.Fatalf("%s: not as wanted after %s, saw last %v", what, limit, saw)
+		case <-tick.C:
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -281,12 +294,10 @@ func (w *world) testTakeover(t *testing.T, vm *hostspec.VirtualMachine) {
 	}
 	w.eventually(20*time.Second, func(out string) bool { return out != agent && out != "" }, "pgrep", "-x", "wisp-agent")
 	started := time.Since(begin)
-	for len(w.coordinator.Hellos()) == hellos {
-		if time.Since(begin) > 20*time.Second {
-			t.Fatal("the new agent did not link")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	poll(t, 20*time.Second, "link of the new agent", func() (bool, any) {
+		n := len(w.coordinator.Hellos())
+		return n > hellos, n
+	})
 	w.await("takeover", 20*time.Second, func(o *hostspec.HostObservation) bool {
 		return o.GetAgentStartedUnixMs() > begin.UnixMilli() && o.GetSettledGeneration() == w.generation
 	})
@@ -352,7 +363,7 @@ func (w *world) testDrift(t *testing.T, network *hostspec.Network, vm *hostspec.
 	w.push()
 	w.await("start again", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_RUNNING))
 	w.exec("kill", "-9", w.qemu(vm))
-	o, took = w.await("restart by HA", limit, func(o *hostspec.HostObservation) bool {
+	_, took = w.await("restart by HA", limit, func(o *hostspec.HostObservation) bool {
 		v := vmOf(o, vm.GetId())
 		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetRestarts() == 1
 	})
@@ -397,7 +408,6 @@ func (w *world) testPower(t *testing.T, network *hostspec.Network, vm *hostspec.
 	if w.coordinator, err = linktest.Start(w.authority, address); err != nil {
 		t.Fatal(err)
 	}
-	begin = time.Now()
 	w.coordinator.SetSpec(w.spec)
 	_, took := w.await("link again", 20*time.Second, settled(w.generation))
 	t.Logf("coordinator back: linked and settled after %.2f s", took.Seconds())

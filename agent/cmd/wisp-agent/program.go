@@ -115,7 +115,7 @@ func (p *Program) makeDirectories() error {
 
 // probe finds out what the host can do by doing it.
 func (p *Program) probe(ctx context.Context) {
-	p.features, p.missing = report.ProbeFeatures(p.log)
+	p.features, p.missing = fabric.ProbeFeatures(p.log)
 	switch p.config.Accel {
 	case "kvm":
 		p.kvm = true

@@ -75,10 +75,16 @@ func TestVolumes(t *testing.T) {
 		backing string
 	}{
 		{"blank", &hostspec.Volume{Id: volumeID, SizeBytes: 3 << 20}, image.Header{VirtualSize: 3 << 20}, ""},
-		{"of an image", &hostspec.Volume{Id: volumeID, SizeBytes: 8 << 20, ImageSha256: sum, ImageFormat: "qcow2"},
-			image.Header{VirtualSize: 8 << 20, Backing: backing}, backing},
-		{"as large as its image", &hostspec.Volume{Id: volumeID, ImageSha256: sum, ImageFormat: "qcow2"},
-			image.Header{VirtualSize: 4 << 20, Backing: backing}, backing},
+		{
+			"of an image", &hostspec.Volume{Id: volumeID, SizeBytes: 8 << 20, ImageSha256: sum, ImageFormat: "qcow2"},
+			image.Header{VirtualSize: 8 << 20, Backing: backing},
+			backing,
+		},
+		{
+			"as large as its image", &hostspec.Volume{Id: volumeID, ImageSha256: sum, ImageFormat: "qcow2"},
+			image.Header{VirtualSize: 4 << 20, Backing: backing},
+			backing,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

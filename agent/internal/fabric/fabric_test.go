@@ -482,7 +482,8 @@ func TestGuard(t *testing.T) {
 	f := newUnderlay(t)
 	tap := TapName(id(50))
 	for _, args := range [][]string{
-		{"netns", "add", "guest"}, {"netns", "add", "other"},
+		{"netns", "add", "guest"},
+		{"netns", "add", "other"},
 		{"link", "add", tap, "type", "veth", "peer", "name", "eth0", "netns", "guest"},
 		{"link", "add", "tap1", "type", "veth", "peer", "name", "eth0", "netns", "other"},
 		{"-n", "guest", "link", "set", "eth0", "address", "02:00:00:00:00:50", "up"},

@@ -33,7 +33,7 @@ func (s *snapshot) guard(tap netlink.Link, mac string) (changed bool, err error)
 	if err := netlink.LinkSetLearning(tap, false); err != nil {
 		return false, fmt.Errorf("stop learning: %w", err)
 	}
-	switch err := LockPort(index); {
+	switch err := lockPort(index); {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
 		return false, nil
 	case err != nil:
@@ -43,8 +43,8 @@ func (s *snapshot) guard(tap netlink.Link, mac string) (changed bool, err error)
 	return true, nil
 }
 
-// LockPort sets the port flag, for which the netlink library has no call.
-func LockPort(index int) error {
+// lockPort sets the port flag, for which the netlink library has no call.
+func lockPort(index int) error {
 	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	message := nl.NewIfInfomsg(unix.AF_BRIDGE)
 	message.Index = int32(index)

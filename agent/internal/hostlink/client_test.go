@@ -89,16 +89,27 @@ type agent struct {
 // awaitError waits until the link is down with an error that says want.
 func (a *agent) awaitError(want string) {
 	a.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
+	poll(a.t, "error with "+want, func() (bool, any) {
 		_, err := a.Connected()
-		if err != nil && strings.Contains(err.Error(), want) {
+		return err != nil && strings.Contains(err.Error(), want), err
+	})
+}
+
+// poll waits until ok says so; what ok saw last is told when it never does.
+func poll(t *testing.T, what string, ok func() (bool, any)) {
+	t.Helper()
+	deadline, tick := time.After(20*time.Second), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, saw := ok()
+		if done {
 			return
 		}
-		if time.Now().After(deadline) {
-			a.t.Fatalf("last error: %v; want one with %q", err, want)
+		select {
+		case <-deadline:
+			t.Fatalf("%s: saw last %v", what, saw)
+		case <-tick.C:
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -280,13 +291,7 @@ func TestRenewal(t *testing.T) {
 	token, id := c.Token()
 	a := run(t, &ledger.Memory{}, token)
 	await(t, c, id, "")
-	deadline := time.Now().Add(20 * time.Second)
-	for c.Renewals() < 2 {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d renewals", c.Renewals())
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	poll(t, "two renewals", func() (bool, any) { return c.Renewals() >= 2, c.Renewals() })
 	address := c.Address()
 	c.Kill()
 	a.host.set("renewed")

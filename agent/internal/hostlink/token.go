@@ -37,7 +37,7 @@ func ParseToken(text string) (Token, error) {
 	text = strings.TrimSpace(text)
 	rest, ok := strings.CutPrefix(text, "wisp1.")
 	if !ok {
-		return Token{}, fmt.Errorf("%w: it does not begin with wisp1.", ErrToken)
+		return Token{}, fmt.Errorf("%w: it does not begin with \"wisp1.\"", ErrToken)
 	}
 	// Addresses have dots in them, so the parts are counted from the end.
 	rest, pin, ok1 := cutLast(rest)

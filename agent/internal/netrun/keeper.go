@@ -285,9 +285,12 @@ func (k *keeper) check(conn *net.UnixConn, w *specio.Writer, pid int, heard time
 		return fmt.Errorf("services have said nothing for %s", quiet.Round(time.Second))
 	}
 	home, err := os.Stat(k.config.NamespacePath(k.id))
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
 		// The fabric is about to give the name back, or to make a new namespace.
 		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at namespace: %w", err)
 	}
 	lives, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {

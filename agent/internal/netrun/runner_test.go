@@ -166,16 +166,29 @@ func (b *bench) want(generation uint64) {
 // await waits for a status and returns it.
 func (b *bench) await(what string, ok func(Status) bool) Status {
 	b.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	var s Status
+	poll(b.t, what, func() (bool, any) {
+		s = b.runner.Status(network)
+		return ok(s), s
+	})
+	return s
+}
+
+// poll waits until ok says so; what ok saw last is told when it never does.
+func poll(t *testing.T, what string, ok func() (bool, any)) {
+	t.Helper()
+	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
 	for {
-		s := b.runner.Status(network)
-		if ok(s) {
-			return s
+		done, saw := ok()
+		if done {
+			return
 		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("%s: last status %+v", what, s)
+		select {
+		case <-deadline:
+			t.Fatalf("%s: saw last %+v", what, saw)
+		case <-tick.C:
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -258,14 +271,10 @@ func TestReplaces(t *testing.T) {
 				b.t.Fatal(err)
 			}
 			// unshare is in its own namespace a moment after it was started.
-			for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-				if theirs, err := os.Stat(path); err == nil && !os.SameFile(mine, theirs) {
-					break
-				}
-				if time.Now().After(deadline) {
-					b.t.Fatal("no new namespace")
-				}
-			}
+			poll(b.t, "new namespace", func() (bool, any) {
+				theirs, err := os.Stat(path)
+				return err == nil && !os.SameFile(mine, theirs), err
+			})
 			b.runner.Close()
 			b.namespace = path
 			b.restart()
@@ -297,12 +306,10 @@ func TestRemoves(t *testing.T) {
 			if restarted {
 				b.restart()
 			}
-			for deadline := time.Now().Add(10 * time.Second); len(b.runner.Present()) > 0; time.Sleep(5 * time.Millisecond) {
+			poll(t, "removal", func() (bool, any) {
 				b.runner.Apply(nil, nil)
-				if time.Now().After(deadline) {
-					t.Fatalf("present: %v, status %+v", b.runner.Present(), b.runner.Status(network))
-				}
-			}
+				return len(b.runner.Present()) == 0, b.runner.Status(network)
+			})
 			if alive(pid) {
 				t.Error("the process is there")
 			}

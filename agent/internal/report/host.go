@@ -179,3 +179,19 @@ func traffic() (rx, tx uint64, err error) {
 	}
 	return rx, tx, nil
 }
+
+// CPUGroups is the version of the cgroup hierarchy that can share out CPUs here, 0 for none.
+func CPUGroups() int {
+	if data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		for _, name := range strings.Fields(string(data)) {
+			if name == "cpu" {
+				return 2
+			}
+		}
+		return 0
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.shares"); err == nil {
+		return 1
+	}
+	return 0
+}

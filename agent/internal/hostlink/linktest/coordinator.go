@@ -322,7 +322,7 @@ func (c *Coordinator) Link(stream hostlink.HostLink_LinkServer) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			return nil
+			return err
 		}
 		if o := m.GetObservation(); o != nil {
 			c.mu.Lock()

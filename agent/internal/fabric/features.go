@@ -1,16 +1,13 @@
-package report
+package fabric
 
 import (
 	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/wispcloud/wisp/agent/internal/fabric"
 )
 
 // feature is something networks need of the kernel, and the trial that shows whether it is there.
@@ -104,7 +101,7 @@ func tryLocked(h *netlink.Handle) error {
 	if err != nil {
 		return err
 	}
-	return fabric.LockPort(port.Attrs().Index)
+	return lockPort(port.Attrs().Index)
 }
 
 func tryVlanFiltering(h *netlink.Handle) error {
@@ -119,20 +116,4 @@ func command(name string, args ...string) func(*netlink.Handle) error {
 		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 		return cmd.Run()
 	}
-}
-
-// CPUGroups is the version of the cgroup hierarchy that can share out CPUs here, 0 for none.
-func CPUGroups() int {
-	if data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		for _, name := range strings.Fields(string(data)) {
-			if name == "cpu" {
-				return 2
-			}
-		}
-		return 0
-	}
-	if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.shares"); err == nil {
-		return 1
-	}
-	return 0
 }
