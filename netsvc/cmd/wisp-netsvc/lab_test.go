@@ -49,7 +49,8 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "wisp-netsvc")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	argv := append(append([]string{"build"}, buildFlags...), "-o", path, ".")
+	out, err := exec.Command("go", argv...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}
@@ -118,6 +119,9 @@ func (l *lab) start() {
 	l.process = l.router.Start(path, "--spec-source", "unix:"+l.socket, "--metrics", "unix:"+l.metrics,
 		"--log-level", "debug")
 	l.t.Cleanup(func() {
+		if strings.Contains(l.process.Output(), "DATA RACE") {
+			l.t.Error("wisp-netsvc has a data race")
+		}
 		if l.t.Failed() {
 			l.t.Logf("wisp-netsvc printed:\n%s", l.process.Output())
 		}

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 )
@@ -45,10 +44,8 @@ func main() {
 }
 
 // limitMemory keeps the process small, for a host runs one per guest network: the heap may grow by half before it is
-// collected, not by its own size again. GOGC in the environment wins. The table of the heap profile, which nobody reads,
-// would be 1.4 MB.
+// collected, not by its own size again. GOGC in the environment wins.
 func limitMemory() {
-	runtime.MemProfileRate = 0
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
