@@ -102,7 +102,7 @@ func newAreas(s *Server) (areas, error) {
 			},
 			Pools: storage.RenderPools,
 		},
-		Folds: []hostlink.Fold{infra.Fold, storage.Fold, a.network.Fold, a.compute.Fold, a.usage.fold},
+		Folds: []hostlink.Fold{storage.Fold, a.network.Fold, a.compute.Fold, a.usage.fold},
 		Now:   time.Now, Log: s.log,
 	})
 	return a, nil

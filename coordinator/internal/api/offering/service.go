@@ -56,9 +56,9 @@ func viewService(r store.Reader, o *cloud.ServiceOffering) ServiceAnswer {
 type createServiceParams struct {
 	Name         string            `api:"name,required" doc:"name of the offering"`
 	DisplayText  string            `api:"displaytext,required" doc:"description of the offering"`
-	CPUNumber    uint32            `api:"cpunumber,required" min:"1" max:"1024" doc:"number of vCPUs"`
-	CPUSpeed     uint32            `api:"cpuspeed,required" min:"1" max:"100000" doc:"speed of each vCPU in MHz"`
-	Memory       uint32            `api:"memory,required" min:"32" max:"67108864" doc:"memory in MiB, at least 32"`
+	CPUNumber    uint32            `type:"long" api:"cpunumber,required" min:"1" max:"1024" doc:"number of vCPUs"`
+	CPUSpeed     uint32            `type:"long" api:"cpuspeed,required" min:"1" max:"100000" doc:"speed of each vCPU in MHz"`
+	Memory       uint32            `type:"long" api:"memory,required" min:"32" max:"67108864" doc:"memory in MiB, at least 32"`
 	OfferHA      bool              `api:"offerha" doc:"restart VMs that die by themselves"`
 	LimitCPUUse  bool              `api:"limitcpuuse" doc:"never run vCPUs faster than cpuspeed"`
 	StorageType  string            `api:"storagetype" enum:"local,shared" doc:"local or shared (the default)"`
@@ -98,8 +98,8 @@ type listServiceParams struct {
 	SystemVMType string   `api:"systemvmtype" doc:"kind of system VM"`
 	DomainID     cloud.ID `api:"domainid" ref:"domain" doc:"offerings restricted to this domain"`
 	VMID         cloud.ID `api:"virtualmachineid" ref:"virtualmachine" doc:"offerings that this VM can change to"`
-	CPUNumber    uint32   `api:"cpunumber" since:"4.15" doc:"offerings with this number of vCPUs"`
-	Memory       uint32   `api:"memory" since:"4.15" doc:"offerings with this much memory in MiB"`
+	CPUNumber    uint32   `type:"long" api:"cpunumber" since:"4.15" doc:"offerings with this number of vCPUs"`
+	Memory       uint32   `type:"long" api:"memory" since:"4.15" doc:"offerings with this much memory in MiB"`
 }
 
 func listService() api.Command {
