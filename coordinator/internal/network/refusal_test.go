@@ -203,7 +203,7 @@ func TestRangesOfAnAccount(t *testing.T) {
 	n := w.guest("net")
 	w.do(func(tx *store.Tx) error {
 		_, err := w.area.CreateRange(tx, network.RangeRequest{
-			Zone: w.zone, VLAN: "51", Gateway: addr("203.0.113.1"), Netmask: "255.255.255.0", Start: addr("203.0.113.10"), End: addr("203.0.113.10"),
+			Zone: w.zone, VLAN: "51", Gateway: addr("203.0.113.1"), Netmask: "255.255.255.0", Start: addr("203.0.113.10"), End: addr("203.0.113.11"),
 			Owner: w.account,
 		})
 		return err
@@ -214,10 +214,6 @@ func TestRangesOfAnAccount(t *testing.T) {
 	if got := w.source(n.ID).Address; got != addr("203.0.113.10") {
 		t.Errorf("source NAT address %s is not of the account's own range", got)
 	}
-	w.refused(t, cloud.NoCapacity, "none is free in zone z1", func(tx *store.Tx) error {
-		_, err := w.area.Associate(tx, w.network(n.ID), netip.Addr{})
-		return err
-	})
 	w.refused(t, cloud.InUse, "203.0.113.10 is in use", func(tx *store.Tx) error {
 		ip, _ := network.SourceNATOf(tx, n.ID)
 		v, _ := tables.VLANRanges.Get(tx, ip.RangeID)
@@ -241,6 +237,12 @@ func TestRangesOfAnAccount(t *testing.T) {
 	if ip.Address != addr("198.51.100.10") || !ip.SourceNAT || ip.State != cloud.IPAllocated {
 		t.Errorf("first address of a network that does not run: %+v", ip)
 	}
+	associate := func(tx *store.Tx) error {
+		_, err := w.area.Associate(tx, w.network(n.ID), netip.Addr{})
+		return err
+	}
+	w.do(associate)
+	w.refused(t, cloud.NoCapacity, "none is free in zone z1", associate) // although another VLAN has some
 }
 
 // Exhaustion: of VNIs, of guest addresses, of public addresses, of what the account may have.

@@ -310,6 +310,12 @@ func TestRulesGoWithTheirAddressAndVM(t *testing.T) {
 		_, err := w.area.Associate(tx, w.network(n.ID), more.Address)
 		return err
 	})
+	stale := w.observation(w.hosts[0])
+	stale.Networks[0].Services.AppliedGeneration = tables.PublicIPs.Version(w.read(), more.ID) - 1
+	w.fold(w.hosts[0], stale)
+	if ip, _ := tables.PublicIPs.Get(w.read(), more.ID); ip.State != cloud.IPReleasing {
+		t.Errorf("%s is %s while the router still answers for it", ip.Address, ip.State)
+	}
 	w.settle()
 	if got := w.step(more.ID, false, w.area.ReleaseStep); got != "done" {
 		t.Errorf("after the host answered: %s", got)

@@ -308,22 +308,17 @@ func (w *world) check() error {
 	r := w.read()
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	nets, ips := int64(tables.Networks.Len(r)), int64(0)
+	nets, ips := map[cloud.ID]int64{}, map[cloud.ID]int64{}
 	for ip := range tables.PublicIPs.All(r) {
 		if ip.AccountID.IsZero() != (ip.State == cloud.IPFree) || ip.State == cloud.IPFree && !ip.NetworkID.IsZero() {
 			fail("address %s is %s with account %q and network %q", ip.Address, ip.State, ip.AccountID, ip.NetworkID)
 		}
 		if ip.State != cloud.IPFree {
-			ips++
+			ips[ip.AccountID]++
 		}
 	}
-	if got := w.count(cloud.ResourceNetwork); got != nets {
-		fail("%d networks counted, %d there", got, nets)
-	}
-	if got := w.count(cloud.ResourcePublicIP); got != ips {
-		fail("%d addresses counted, %d in use", got, ips)
-	}
 	for n := range tables.Networks.All(r) {
+		nets[n.AccountID]++
 		rt, routed := network.RouterOf(r, n.ID)
 		switch n.State {
 		case cloud.NetworkAllocated:
@@ -341,6 +336,14 @@ func (w *world) check() error {
 				fail("NIC has %s in %s", nic.IP, n.CIDR)
 			}
 			seen[nic.IP] = true
+		}
+	}
+	for a := range tables.Accounts.All(r) {
+		if got := identity.Counted(r, a.ID, cloud.ResourceNetwork); got != nets[a.ID] {
+			fail("%d networks counted for %s, %d there", got, a.Name, nets[a.ID])
+		}
+		if got := identity.Counted(r, a.ID, cloud.ResourcePublicIP); got != ips[a.ID] {
+			fail("%d addresses counted for %s, %d in use", got, a.Name, ips[a.ID])
 		}
 	}
 	for f := range tables.FirewallRules.All(r) {

@@ -290,7 +290,6 @@ func (s *story) foreign() {
 		{"deleteFirewallRule", "id", "rule", nil},
 		{"deleteEgressFirewallRule", "id", "egress", nil},
 		{"deletePortForwardingRule", "id", "forward", nil},
-		{"deleteFirewallRule", "id", "egress", nil}, // and no egress rule by the ingress rules' command
 		{"listFirewallRules", "ipaddressid", "ip", nil},
 		{"listEgressFirewallRules", "networkid", "network", nil},
 		{"listPortForwardingRules", "networkid", "network", nil},
@@ -305,6 +304,17 @@ func (s *story) foreign() {
 					s.t.Errorf("%s by %s with %s: %s", c.command, user, c.name, a.Raw)
 				}
 			}
+		}
+	}
+	// Nor does the owner reach an egress rule by the ingress rules' command, or a free address by anything.
+	free := s.Must("root", "listPublicIpAddresses", "state", "Free", "listall", "true").String("publicipaddress.id")
+	for _, params := range [][]string{
+		{"deleteFirewallRule", "id", s.ids["egress"]}, {"deleteEgressFirewallRule", "id", s.ids["rule"]},
+		{"createFirewallRule", "ipaddressid", free, "protocol", "tcp"}, {"disassociateIpAddress", "id", free},
+	} {
+		a := s.Call("a-user", params[0], params[1:]...)
+		if text, code := a.Error(); code != 431 || !strings.HasSuffix(text, "or entity does not exist") {
+			s.t.Errorf("%v by the owner: %s", params, a.Raw)
 		}
 	}
 	for _, user := range []string{"b-user", "b-admin", "a-other"} {
