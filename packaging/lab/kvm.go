@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,9 @@ func ProbeKVM(ctx context.Context, disk, want string) (works bool, why string) {
 	return waitConsole(ctx, cmd, want)
 }
 
+// qemuPlace is where in QEMU's source a message comes from.
+var qemuPlace = regexp.MustCompile(`^qemu-system-x86_64: (\S+:\d+: )?`)
+
 // waitConsole runs cmd until its output has the text; it kills it then.
 func waitConsole(ctx context.Context, cmd *exec.Cmd, want string) (seen bool, why string) {
 	read, write := io.Pipe()
@@ -57,7 +61,7 @@ func waitConsole(ctx context.Context, cmd *exec.Cmd, want string) (seen bool, wh
 	lines := bufio.NewScanner(read)
 	for lines.Scan() {
 		if line := strings.TrimSpace(lines.Text()); line != "" {
-			last = line
+			last = qemuPlace.ReplaceAllString(line, "")
 		}
 		if strings.Contains(lines.Text(), want) {
 			seen = true

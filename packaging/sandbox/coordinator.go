@@ -15,7 +15,7 @@ import (
 
 // coordinatorArgs are all its arguments, and how it is found again.
 func (c Config) coordinatorArgs() []string {
-	return []string{filepath.Join(c.Bin, "wisp-coordinator"), "--config", filepath.Join(c.Dir, "coordinator.yaml")}
+	return []string{c.program("wisp-coordinator"), "--config", filepath.Join(c.Dir, "coordinator.yaml")}
 }
 
 func (s *Sandbox) coordinatorLog() string { return filepath.Join(s.cfg.Dir, "coordinator.log") }

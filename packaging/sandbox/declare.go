@@ -39,7 +39,7 @@ func (s *Sandbox) applyCloud(ctx context.Context) error {
 	}
 	log := filepath.Join(s.cfg.Dir, "apply.log")
 	s.steps.lookAt(s.coordinatorLog()+" and "+log, func() string { return tail(log, 5) })
-	cmd := exec.CommandContext(ctx, filepath.Join(s.cfg.Bin, "wisp"), "apply", "-f", s.cfg.Declaration)
+	cmd := exec.CommandContext(ctx, s.cfg.program("wisp"), "apply", "-f", s.cfg.Declaration)
 	cmd.Env = os.Environ()
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		cmd.Env = append(cmd.Env, name+"="+variables[name])

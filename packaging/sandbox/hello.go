@@ -119,12 +119,16 @@ func (s *Sandbox) createHello(ctx context.Context) (row, error) {
 			return nil, fmt.Errorf("deploy %s: the cloud has no %s of the declaration's name", helloName, name)
 		}
 	}
+	if err := s.registerKey(ctx); err != nil {
+		return nil, err
+	}
 	var result struct {
 		VM row `json:"virtualmachine"`
 	}
 	err = s.api.Do(ctx, "deployVirtualMachine", api.Params{
 		"name": helloName, "displayname": helloName, "zoneid": zone.text("id"), "serviceofferingid": offering.text("id"),
 		"templateid": template.text("id"), "networkids": network.text("id"), "userdata": encode(helloUserData),
+		"keypair": keyPairName,
 	}, &result)
 	return result.VM, err
 }

@@ -20,6 +20,9 @@ import (
 // makeNetwork makes the network of the hosts, joined to this machine, or takes
 // up what is there.
 func (s *Sandbox) makeNetwork(ctx context.Context) error {
+	if err := s.cfg.copyPrograms(); err != nil {
+		return err
+	}
 	l, err := lab.Open(s.cfg.Name)
 	if err == nil {
 		if err := s.checkLab(l); err != nil {
@@ -50,7 +53,7 @@ func (s *Sandbox) labConfig() lab.Config {
 	return lab.Config{
 		Name: s.cfg.Name, Dir: filepath.Join(s.cfg.Dir, "hosts"), Hosts: s.cfg.Hosts,
 		MgmtPrefix: s.cfg.Mgmt, PublicPrefix: s.cfg.Public, AttachRoot: true, Persistent: true,
-		AgentBinary: filepath.Join(s.cfg.Bin, "wisp-agent"),
+		AgentBinary: s.cfg.program("wisp-agent"),
 		CacheDir:    filepath.Join(s.cfg.Bin, "cache"),
 	}
 }
@@ -107,7 +110,7 @@ func (s *Sandbox) agentConfig(token string) ([]byte, error) {
 		accel = "kvm"
 	}
 	return yaml.Marshal(map[string]any{
-		"join": token, "accel": accel, "netsvc": filepath.Join(s.cfg.Bin, "wisp-netsvc"), "underlay_device": "cloudbr0",
+		"join": token, "accel": accel, "netsvc": s.cfg.program("wisp-netsvc"), "underlay_device": "cloudbr0",
 	})
 }
 

@@ -26,6 +26,7 @@ The sandbox %s (%.1f s).
   libcloud  . %s; /usr/bin/python3 -c 'import os; from libcloud.compute.providers import get_driver as d; print(d("cloudstack")(os.environ["%s"], os.environ["%s"], secure=False, host="%s", port=%s, path="/client/api").list_images())'
   cmk       . %s; cmk -u $%s -k $%s -s $%s list virtualmachines
   guest     curl %s
+            ssh -i %s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@%s
   shell     %s/wisp-lab exec -name %s h1    on a hypervisor host; logs in %s
   stop      make sandbox-down
 `,
@@ -35,13 +36,14 @@ The sandbox %s (%.1f s).
 		s.show(s.envPath()), envKey, envSecret, host, port,
 		s.show(s.envPath()), envEndpoint, envKey, envSecret,
 		s.hello.url(),
+		s.show(s.keyPath()), s.hello.address,
 		s.show(s.cfg.Bin), s.cfg.Name, s.show(s.cfg.Dir))
 }
 
 // show is a path as one types it from the directory above the sandbox.
 func (s *Sandbox) show(path string) string {
 	short, err := filepath.Rel(filepath.Dir(s.cfg.Dir), path)
-	if err != nil {
+	if err != nil || strings.HasPrefix(short, "..") {
 		return path
 	}
 	return "./" + short

@@ -65,7 +65,7 @@ func setUp(t *testing.T) Config {
 	if err := lab.Cleanup(t.Context(), cfg.Name); err != nil {
 		t.Fatal(err)
 	}
-	killStray(t, cfg)
+	killStray(t)
 	t.Cleanup(func() {
 		if err := Down(context.WithoutCancel(t.Context()), cfg); err != nil {
 			t.Error(err)
@@ -75,12 +75,12 @@ func setUp(t *testing.T) Config {
 }
 
 // killStray ends coordinators of tests that were killed.
-func killStray(t *testing.T, cfg Config) {
+func killStray(t *testing.T) {
 	t.Helper()
-	own := cfg.coordinatorArgs()[0]
 	err := process.KillAll(t.Context(), func(pid int) bool {
 		args := process.Args(pid)
-		return len(args) > 0 && args[0] == own
+		return len(args) > 0 && filepath.Base(args[0]) == "wisp-coordinator" &&
+			(strings.Contains(args[0], "/TestSandbox") || strings.Contains(args[0], "/TestKilledRun"))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +174,7 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("env holds no %s", name)
 		}
 	}
+	checkLogin(t, cfg, first, env[envHello])
 	client := &api.Client{Endpoint: env[envEndpoint]}
 	if _, err := client.Login(t.Context(), "admin", env[envPassword]); err != nil {
 		t.Errorf("log in with the password: %v", err)
@@ -218,6 +219,25 @@ func TestSandbox(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkGone(t, cfg)
+	}
+}
+
+// checkLogin runs a program in the guest by ssh with the sandbox's key.
+func checkLogin(t *testing.T, cfg Config, vm row, page string) {
+	t.Helper()
+	address := strings.Trim(strings.TrimPrefix(page, "http://"), "/")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := poll(ctx, "ssh to the guest", func() error {
+		text, err := exec.CommandContext(ctx, "ssh", "-i", filepath.Join(cfg.Dir, "ssh-key"), "-o", "BatchMode=yes",
+			"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "root@"+address, "hostname").CombinedOutput()
+		if err != nil || strings.TrimSpace(string(text)) != vm.text("name") {
+			return fmt.Errorf("%w: %q", err, text)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
