@@ -15,6 +15,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/hostplan"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
+	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/settings"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/proto/hostspec"
@@ -27,6 +28,7 @@ type Replica interface {
 	Leader() (id, api string, isLeader bool)
 	LeadershipChanges() <-chan struct{}
 	RunOnLeader(ctx context.Context, name string, f func(context.Context) error)
+	ListPeers() ([]replica.MemberInfo, error)
 }
 
 // Fold takes a host's observation into the rows of one area.

@@ -425,3 +425,44 @@ func TestFetchImage(t *testing.T) {
 	_, _, err = fetch(a, 2, uint64(len(content))+1)
 	wantCode(t, "an offset behind the end", err, codes.OutOfRange)
 }
+
+// TestMirror checks that a template's image does not stay with one coordinator.
+func TestMirror(t *testing.T) {
+	w := newWorld(t, 3)
+	content := "an image"
+	sum := sha256.Sum256([]byte(content))
+	sha := hex.EncodeToString(sum[:])
+	if err := w.files[1].Import(short(t), sha, strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	w.update(func(tx *store.Tx) error {
+		return errors.Join(
+			tables.ImageStores.Put(tx, &cloud.ImageStore{ID: cloud.ID{1}, URL: "file:///x"}),
+			tables.Templates.Put(tx, &cloud.Template{ID: cloud.ID{1}, State: cloud.TemplateReady, SHA256: sha}),
+		)
+	})
+	w.until("three copies", func() error {
+		for i, f := range w.files {
+			r, _, err := f.Open(sha)
+			if err != nil {
+				return fmt.Errorf("coordinator %d: %w", i, err)
+			}
+			_ = r.Close()
+		}
+		return nil
+	})
+}
+
+// TestGoneCoordinator checks that agents are not told of coordinators that are none any more.
+func TestGoneCoordinator(t *testing.T) {
+	w := newWorld(t, 1)
+	w.update(func(tx *store.Tx) error { return infra.Announce(tx, "gone", "192.0.2.9:8250") })
+	members, err := w.c.Leader().ListPeers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(func(tx *store.Tx) error { return forgetCoordinators(tx, members) })
+	if got := infra.CoordinatorAddresses(w.read()); len(got) != 1 || got[0] != w.addrs[0] {
+		t.Errorf("%v, want %v", got, w.addrs)
+	}
+}

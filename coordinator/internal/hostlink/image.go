@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 	"github.com/wispcloud/wisp/proto/hostlink"
 )
@@ -99,6 +101,50 @@ func (s *Server) wants(host cloud.ID, sha string) bool {
 		}
 	}
 	return false
+}
+
+// mirrorEvery is how often missing images are looked for without a reason.
+const mirrorEvery = time.Minute
+
+// mirror keeps a copy of every template's image here, so that none is lost with one coordinator's disk and no host waits
+// for a copy between coordinators.
+func (s *Server) mirror(ctx context.Context) {
+	db := s.cfg.Replica.DB()
+	watch := db.Watch(tables.Templates, tables.Coordinators)
+	defer watch.Close()
+	tick := time.NewTicker(mirrorEvery)
+	defer tick.Stop()
+	for {
+		r := db.Current()
+		if tables.Coordinators.Len(r) > 1 && tables.ImageStores.Len(r) > 0 {
+			for t := range tables.Templates.By(r, "state", store.K(cloud.TemplateReady)) {
+				s.fetchMissing(ctx, t.SHA256)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch.C():
+			watch.Touched()
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Server) fetchMissing(ctx context.Context, sha string) {
+	f, _, err := s.cfg.Images.Open(sha)
+	if err == nil {
+		_ = f.Close() // of a file that was only read
+		return
+	}
+	if !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+		return
+	}
+	if err := s.pull(ctx, sha); err != nil {
+		s.cfg.Log.Debug("image not copied yet", "sha256", sha, "error", err)
+		return
+	}
+	s.cfg.Log.Info("image copied from another coordinator", "sha256", sha)
 }
 
 // pull brings an image from another coordinator into this one's secondary storage.

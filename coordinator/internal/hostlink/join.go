@@ -44,6 +44,11 @@ func (s *Server) join(ctx context.Context, req *hostlink.JoinRequest) (*hostlink
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
+	if !infra.Admits(s.cfg.Replica.DB().Current(), t, s.cfg.Now()) {
+		// Whoever knocks without a good token costs a look at the state and no transaction.
+		s.cfg.Log.Warn("join refused", "token", t.ID, "hostname", req.GetFacts().GetHostname())
+		return nil, status.Error(codes.Unauthenticated, infra.ErrTokenRefused.Error())
+	}
 	var host *cloud.Host
 	var leaf pki.Leaf
 	err = s.cfg.Replica.Update(ctx, func(tx *store.Tx) error {

@@ -2,11 +2,14 @@ package hostlink
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
+	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -69,16 +72,18 @@ func (s *Server) silent(r store.Reader, began time.Time) []cloud.ID {
 // tidyEvery is how often the leader removes what is of no use any more.
 const tidyEvery = time.Hour
 
-// tidy removes ended tokens and revocations, while this coordinator leads.
+// tidy removes ended tokens and revocations, and the addresses of coordinators that are none any more, while this
+// coordinator leads.
 func (s *Server) tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
-		err := s.cfg.Replica.Update(ctx, func(tx *store.Tx) error {
-			if err := pki.ForgetExpired(tx); err != nil {
-				return err
-			}
-			return infra.ForgetTokens(tx, 7*24*time.Hour)
+		members, err := s.cfg.Replica.ListPeers()
+		if err != nil {
+			return err
+		}
+		err = s.cfg.Replica.Update(ctx, func(tx *store.Tx) error {
+			return errors.Join(pki.ForgetExpired(tx), infra.ForgetTokens(tx, 7*24*time.Hour), forgetCoordinators(tx, members))
 		})
 		if err != nil {
 			return err
@@ -89,4 +94,17 @@ func (s *Server) tidy(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+func forgetCoordinators(tx *store.Tx, members []replica.MemberInfo) error {
+	for c := range tables.Coordinators.All(tx) {
+		is := slices.ContainsFunc(members, func(m replica.MemberInfo) bool { return m.ID == c.NodeID })
+		if is {
+			continue
+		}
+		if err := tables.Coordinators.Delete(tx, c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }

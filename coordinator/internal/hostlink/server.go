@@ -62,7 +62,7 @@ func New(cfg Config) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for name, run := range map[string]func(context.Context){
-		"dispatch": s.dispatch, "deliver": s.deliver, "announce": s.announce,
+		"dispatch": s.dispatch, "deliver": s.deliver, "announce": s.announce, "mirror": s.mirror,
 		"liveness": func(ctx context.Context) { s.cfg.Replica.RunOnLeader(ctx, "host liveness", s.watchHosts) },
 		"tidy":     func(ctx context.Context) { s.cfg.Replica.RunOnLeader(ctx, "host link housekeeping", s.tidy) },
 	} {

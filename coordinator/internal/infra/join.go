@@ -21,13 +21,19 @@ var ErrTokenRefused = errors.New("the join token is unknown, expired or used up"
 // Signer signs the certificate of a host.
 type Signer func(req *pki.Request, id cloud.ID, now time.Time) (pki.Leaf, error)
 
+// Admits tells whether a token is known, has the right secret and has not ended. It may be used up all the same.
+func Admits(r store.Reader, t pki.Token, now time.Time) bool {
+	row, ok := tables.JoinTokens.Get(r, t.ID)
+	return ok && t.Matches(row.SecretHash) && now.Before(row.Expires)
+}
+
 // Join admits an agent as a pending host and signs its certificate. The same key with the same token gives the same
 // host and uses the token up no further, so an agent that lost the answer may ask again.
 func Join(tx *store.Tx, t pki.Token, req *pki.Request, facts *hostspec.HostFacts, sign Signer) (*cloud.Host, pki.Leaf, error) {
-	row, ok := tables.JoinTokens.Get(tx, t.ID)
-	if !ok || !t.Matches(row.SecretHash) || !tx.Now().Before(row.Expires) {
+	if !Admits(tx, t, tx.Now()) {
 		return nil, pki.Leaf{}, ErrTokenRefused
 	}
+	row, _ := tables.JoinTokens.Get(tx, t.ID)
 	h, known := tables.Hosts.First(tx, "key", store.K(req.KeyHash[:]))
 	if !known || h.JoinTokenID != t.ID {
 		if !row.Unlimited && row.Uses == 0 {
