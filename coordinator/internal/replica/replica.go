@@ -23,8 +23,9 @@ type Replica struct {
 	logs  io.Closer
 	log   *slog.Logger
 
-	stop context.CancelFunc
-	done chan struct{} // closed when lead has returned
+	verifier verifier
+	stop     context.CancelFunc
+	done     chan struct{} // closed when lead has returned
 
 	mu      sync.Mutex
 	tenure  *tenure       // while leading and up to date
@@ -66,6 +67,7 @@ func Open(ctx context.Context, cfg Config, db *store.DB) (*Replica, error) {
 	if err := r.startRaft(s, notify); err != nil {
 		return nil, errors.Join(fmt.Errorf("open replica %s: %w", cfg.NodeID, err), closeTransport(trans), s.closer.Close())
 	}
+	r.verifier.ask = func() error { return r.raft.VerifyLeader().Error() }
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go r.lead(ctx, notify)
 	return r, nil
@@ -283,20 +285,6 @@ func (r *Replica) Barrier(ctx context.Context) error {
 	// Update acknowledges after the entry is applied here, and the writes of former
 	// leaders were applied before the tenure began. So it is enough to still lead.
 	return r.verify(ctx)
-}
-
-// verify asks a majority whether this replica still leads.
-func (r *Replica) verify(ctx context.Context) error {
-	err := r.await(ctx, r.raft.VerifyLeader())
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, raft.ErrRaftShutdown):
-		return ErrClosed
-	case errors.Is(err, raft.ErrLeadershipLost):
-		return r.notLeader()
-	}
-	return err
 }
 
 // RunOnLeader calls f whenever this replica begins to lead, once everything

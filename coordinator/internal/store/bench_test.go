@@ -163,13 +163,13 @@ func packedFigures(b *testing.B, n int) (f figures) {
 	if _, err := db.Snapshot().WriteTo(&snapshot); err != nil {
 		b.Fatal(err)
 	}
+	b.Logf("snapshot %d B a record", snapshot.Len()/n)
 	restored := store.NewDB(tables.VMs)
 	start = cpu()
 	if err := restored.Restore(&snapshot); err != nil {
 		b.Fatal(err)
 	}
 	f.restore = float64(cpu()-start) / float64(n)
-	b.Logf("snapshot %d B a record", snapshot.Len()/n)
 	runtime.KeepAlive(db)
 	return f
 }

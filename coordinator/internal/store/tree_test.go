@@ -114,7 +114,7 @@ func TestTreeIsAMap(t *testing.T) {
 			},
 			"put many": func(t *rapid.T) {
 				base := keyGen.Draw(t, "base")
-				for i := range 300 {
+				for i := range 100 {
 					k := fmt.Sprintf("%s%03d", base, i)
 					v := valGen.Draw(t, "v")
 					tr, model[k] = tr.put(o, k, v), v

@@ -76,6 +76,12 @@ var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 			}
 			return store.K(r.NetworkID, r.Address)
 		}},
+		{Name: "vm", Key: func(r *cloud.PublicIP) store.Key {
+			if r.VMID.IsZero() {
+				return nil
+			}
+			return store.K(r.VMID, r.Address)
+		}},
 		{Name: "free", Key: func(r *cloud.PublicIP) store.Key {
 			if r.State != cloud.IPFree {
 				return nil
