@@ -460,11 +460,14 @@ func (w *world) testGuest(t *testing.T, vm *hostspec.VirtualMachine) {
 	t.Logf("stop asked for, guest obeyed: %.2f s", took.Seconds())
 }
 
-// testSecrets looks for the VNC password where it must not be.
+// testSecrets looks for secrets where they must not be, and for signs of trouble in the agent's log.
 func (w *world) testSecrets(t *testing.T) {
 	w.t = t
-	if log := w.host.Log("agent", 1<<20); strings.Contains(log, "s3cretpw") {
-		t.Error("the VNC password is in the agent's log")
+	log := w.host.Log("agent", 1<<20)
+	for _, word := range []string{"s3cretpw", w.token, "DATA RACE", "panic:"} {
+		if at := strings.Index(log, word); at >= 0 {
+			t.Errorf("the agent's log has %q:\n%s", word, log[at:min(len(log), at+3000)])
+		}
 	}
 	out, err := w.host.Exec(t.Context(), "sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '")
 	if err == nil && strings.Contains(out, "s3cretpw") {

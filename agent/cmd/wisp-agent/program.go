@@ -40,6 +40,8 @@ type Program struct {
 	features, missing []string
 	mu                sync.Mutex
 	versions          [2]string
+	underlay          string
+	underlayAt        time.Time
 }
 
 // Open wires the program. Nothing on the host has changed when it returns.
@@ -195,6 +197,9 @@ func (pools) Open(ctx context.Context, pool *hostspec.StoragePool) (disk.Capacit
 	return disk.Open(ctx, pool)
 }
 
+// underlayEvery is how often the host's underlay address is looked up for its facts.
+const underlayEvery = time.Minute
+
 // facts of the host. Versions of the hypervisor are asked for until they are known.
 func (p *Program) facts(ctx context.Context) *hostspec.HostFacts {
 	p.mu.Lock()
@@ -212,9 +217,12 @@ func (p *Program) facts(ctx context.Context) *hostspec.HostFacts {
 		AgentVersion: version, Architecture: "x86_64", Kvm: p.kvm, Features: p.features, MissingFeatures: p.missing,
 		CpuModel: p.machine.CPUModel,
 	}
-	if u, err := p.fabric.Underlay(); err == nil && u.Address.IsValid() {
-		f.UnderlayIp = u.Address.String()
+	if time.Since(p.underlayAt) > underlayEvery {
+		if u, err := p.fabric.Underlay(); err == nil && u.Address.IsValid() {
+			p.underlay, p.underlayAt = u.Address.String(), time.Now()
+		}
 	}
+	f.UnderlayIp = p.underlay
 	return f
 }
 

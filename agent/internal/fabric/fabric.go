@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -106,7 +105,7 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 		}
 		results[id] = r
 	}
-	return results, f.sweep(want, kept)
+	return results, f.sweep(shot, want, kept)
 }
 
 // applyNetwork makes one network; the names of its links go to kept, even when it fails half-way.
@@ -240,11 +239,8 @@ func (f *Fabric) make(shot *snapshot, want Link, namespace *os.File) (netlink.Li
 }
 
 // sweep removes links and namespaces of ours that nobody wants. Ports go before the bridges they are in.
-func (f *Fabric) sweep(want Want, kept map[string]bool) error {
-	shot, err := look()
-	if err != nil {
-		return err
-	}
+// shot is that from before the pass: what the pass made is wanted.
+func (f *Fabric) sweep(shot *snapshot, want Want, kept map[string]bool) error {
 	wanted := map[string]bool{}
 	for _, n := range want.Networks {
 		wanted[n.GetId()] = n.GetServices() != nil
@@ -292,27 +288,4 @@ func (f *Fabric) spared(l netlink.Link, want Want) bool {
 		return want.Keep[id]
 	}
 	return true
-}
-
-// Idle says whether a network has no guest plugged any more.
-func (f *Fabric) Idle(n uint32) (bool, error) {
-	shot, err := look()
-	if err != nil {
-		return false, err
-	}
-	bridge := shot.byName[bridgeName(n)]
-	if bridge == nil {
-		return true, nil
-	}
-	return !slices.ContainsFunc(mapValues(shot.byName), func(l netlink.Link) bool {
-		return l.Attrs().MasterIndex == bridge.Attrs().Index && !shot.ours(l)
-	}), nil
-}
-
-func mapValues(m map[string]netlink.Link) []netlink.Link {
-	out := make([]netlink.Link, 0, len(m))
-	for _, l := range m {
-		out = append(out, l)
-	}
-	return out
 }

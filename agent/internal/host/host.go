@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wispcloud/wisp/agent/internal/desired"
@@ -101,10 +102,18 @@ func New(c Config, p Parts) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.services, err = p.Services(func() { h.loop.ServicesChanged() }); err != nil {
+	// Services of an earlier agent may have something to say before the loop is there; it looks at them anyway.
+	var loop atomic.Pointer[reconcile.Loop]
+	h.services, err = p.Services(func() {
+		if l := loop.Load(); l != nil {
+			l.ServicesChanged()
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
 	h.wire(c, vms, volumes)
+	loop.Store(h.loop)
 	if spec := h.ledger.Spec(); spec != nil {
 		h.loop.Set(h.read(spec))
 	}

@@ -87,6 +87,9 @@ func (k *keeper) attend(ctx context.Context) error {
 			return nil
 		}
 		if conn, err = k.start(ctx); err != nil {
+			k.mu.Lock()
+			k.pid = 0
+			k.mu.Unlock()
 			return err
 		}
 	}

@@ -60,6 +60,10 @@ func (k *keeper) spawn() (exited <-chan error, err error) {
 		return nil, errors.Join(err, cmd.Process.Kill())
 	}
 	k.config.Log.Info("started services", "network", k.id, "pid", cmd.Process.Pid)
+	// It lives in the namespace from now on, long before it answers.
+	k.mu.Lock()
+	k.pid = cmd.Process.Pid
+	k.mu.Unlock()
 	return end, nil
 }
 
