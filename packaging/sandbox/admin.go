@@ -26,7 +26,7 @@ func (s *Sandbox) writeCoordinatorConfig() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.cfg.coordinatorArgs()[2], text, 0o600)
+	return os.WriteFile(s.cfg.CoordinatorArgs()[2], text, 0o600)
 }
 
 // makeKeys takes over the credentials that the coordinator chose for the first

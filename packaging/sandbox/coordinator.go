@@ -13,8 +13,9 @@ import (
 	"github.com/wispcloud/wisp/packaging/process"
 )
 
-// coordinatorArgs are all its arguments, and how it is found again.
-func (c Config) coordinatorArgs() []string {
+// CoordinatorArgs are all arguments of the coordinator, and how its process is
+// found again. Dir must be absolute.
+func (c Config) CoordinatorArgs() []string {
 	return []string{c.program("wisp-coordinator"), "--config", filepath.Join(c.Dir, "coordinator.yaml")}
 }
 
@@ -23,7 +24,7 @@ func (s *Sandbox) coordinatorLog() string { return filepath.Join(s.cfg.Dir, "coo
 // startCoordinator starts it unless it runs, and waits until it leads.
 func (s *Sandbox) startCoordinator(ctx context.Context) error {
 	s.steps.lookAt(s.coordinatorLog(), func() string { return tail(s.coordinatorLog(), 5) })
-	running, err := process.Find(process.HasArgs(s.cfg.coordinatorArgs()...))
+	running, err := process.Find(process.HasArgs(s.cfg.CoordinatorArgs()...))
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (s *Sandbox) launchCoordinator(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	args := s.cfg.coordinatorArgs()
+	args := s.cfg.CoordinatorArgs()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = s.cfg.Dir
 	cmd.Stdout, cmd.Stderr = log, log
@@ -95,7 +96,7 @@ func (s *Sandbox) busy(last error) error {
 
 // stopCoordinator ends it, first with leave to write its state down.
 func stopCoordinator(ctx context.Context, cfg Config) error {
-	match := process.HasArgs(cfg.coordinatorArgs()...)
+	match := process.HasArgs(cfg.CoordinatorArgs()...)
 	running, err := process.Find(match)
 	if err != nil {
 		return err

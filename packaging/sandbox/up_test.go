@@ -45,7 +45,7 @@ func testConfig(dir string, out io.Writer) Config {
 	}
 	return Config{
 		Dir: dir, Bin: filepath.Join(cache, "wisp-sandbox-test"), Declaration: "cloud.yaml", Out: out,
-		Name: "tsbx", Mgmt: netip.MustParsePrefix("198.18.210.0/24"), Public: netip.MustParsePrefix("198.18.211.0/24"),
+		Name: "tsbx", Mgmt: netip.MustParsePrefix("198.18.230.0/24"), Public: netip.MustParsePrefix("198.18.231.0/24"),
 		PortOffset: 11000,
 	}
 }
@@ -138,7 +138,7 @@ func checkGone(t *testing.T, cfg Config) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, cfg.Name+"-") || strings.Contains(line, "198.18.21") {
+			if strings.Contains(line, cfg.Name+"-") || strings.Contains(line, "198.18.23") {
 				left = append(left, strings.TrimSpace(line))
 			}
 		}
@@ -189,7 +189,7 @@ func TestSandbox(t *testing.T) {
 	}
 
 	// Both gone: the run makes them again and keeps the VM.
-	if err := process.KillAll(t.Context(), process.HasArgs(cfg.coordinatorArgs()...)); err != nil {
+	if err := process.KillAll(t.Context(), process.HasArgs(cfg.CoordinatorArgs()...)); err != nil {
 		t.Fatal(err)
 	}
 	l, err := lab.Open(cfg.Name)
