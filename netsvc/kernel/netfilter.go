@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -55,17 +56,33 @@ func (k *Kernel) iptables() (*iptables, error) {
 	t := &k.ipt
 	t.once.Do(func() {
 		t.jumps, t.err = goiptables.New(goiptables.IPFamily(goiptables.ProtocolIPv4), goiptables.Timeout(10))
-		if t.err != nil {
-			return
+		if t.err == nil {
+			t.nft, t.err = isNFT()
 		}
-		var version []byte
-		version, t.err = exec.Command("iptables", "--version").Output()
-		t.nft = bytes.Contains(version, []byte("nf_tables"))
 	})
 	if t.err != nil {
 		return nil, fmt.Errorf("find iptables: %w", t.err)
 	}
 	return t, nil
+}
+
+// isNFT says whether the installed iptables is the one on nf_tables. Its path tells without starting it, on systems
+// that choose by links; else its version does.
+func isNFT() (bool, error) {
+	path, err := exec.LookPath("iptables")
+	if err != nil {
+		return false, err
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		switch filepath.Base(target) {
+		case "xtables-nft-multi":
+			return true, nil
+		case "xtables-legacy-multi":
+			return false, nil
+		}
+	}
+	version, err := exec.Command(path, "--version").Output()
+	return bytes.Contains(version, []byte("nf_tables")), err
 }
 
 // ChangeChains makes a change with one iptables-restore --noflush: other chains of the table are not touched, and
@@ -145,13 +162,13 @@ func parseSave(out []byte) Table {
 	return t
 }
 
-// Jump makes sure that the built-in chain from jumps to chain to, before anything else.
+// Jump makes the built-in chain from jump to chain to, before anything else. The caller has seen that it does not yet.
 func (k *Kernel) Jump(_ context.Context, table, from, to string) error {
 	ipt, err := k.iptables()
 	if err != nil {
 		return err
 	}
-	if err := ipt.jumps.InsertUnique(table, from, 1, "-j", to); err != nil {
+	if err := ipt.jumps.Insert(table, from, 1, "-j", to); err != nil {
 		return fmt.Errorf("insert jump from %s to %s: %w", from, to, err)
 	}
 	return nil

@@ -65,6 +65,24 @@ func BenchmarkDNSQuestion(b *testing.B) {
 	b.ReportMetric(float64(b.N-answered), "lost")
 }
 
+// BenchmarkReady is the time from starting the process in a new namespace with three legs until everything is as wanted
+// and guests are answered.
+func BenchmarkReady(b *testing.B) {
+	if _, err := program(); err != nil {
+		b.Fatal(err)
+	}
+	var took time.Duration
+	for range b.N {
+		l := wireLab(b)
+		began := time.Now()
+		l.start()
+		l.apply(spec())
+		took += time.Since(began)
+	}
+	b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/ready")
+	b.ReportMetric(0, "ns/op")
+}
+
 // BenchmarkIdle reports what a process with everything to do and nobody asking uses: percent of one CPU over ten
 // seconds, which is four passes that look for drift, and memory.
 func BenchmarkIdle(b *testing.B) {

@@ -42,31 +42,47 @@ const (
 	domain    = "cs1cloud.internal"
 )
 
-// program is built once for all tests of the package.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wisp-netsvc-test")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "wisp-netsvc")
-	argv := append(append([]string{"build"}, buildFlags...), "-o", path, ".")
-	out, err := exec.Command("go", argv...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// program is built once for all tests of the package, into a directory that TestMain removes.
+var (
+	buildDir string
+	program  = sync.OnceValues(func() (string, error) {
+		path := filepath.Join(buildDir, "wisp-netsvc")
+		argv := append(append([]string{"build"}, buildFlags...), "-o", path, ".")
+		out, err := exec.Command("go", argv...).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("build: %w\n%s", err, out)
+		}
+		return path, nil
+	})
+)
+
+const buildPrefix = "wisp-netsvc-test-"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
 		play(role)
 		os.Exit(1)
 	}
-	code := m.Run()
-	if path, err := program(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	// What a killed run left behind; an hour is more than any run takes.
+	if old, err := filepath.Glob(filepath.Join(os.TempDir(), buildPrefix+"*")); err == nil {
+		for _, dir := range old {
+			if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Hour {
+				os.RemoveAll(dir)
+			}
+		}
 	}
-	os.Exit(code)
+	dir, err := os.MkdirTemp("", buildPrefix)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	buildDir = dir
+	return m.Run()
 }
 
 type lab struct {
@@ -80,6 +96,14 @@ type lab struct {
 }
 
 func newLab(t testing.TB) *lab {
+	t.Helper()
+	l := wireLab(t)
+	l.start()
+	return l
+}
+
+// wireLab is the lab with nothing running in it.
+func wireLab(t testing.TB) *lab {
 	t.Helper()
 	netsvctest.RequireRoot(t)
 	dir := t.TempDir()
@@ -105,7 +129,6 @@ func newLab(t testing.TB) *lab {
 	l.world.Must("ip", "address", "add", worldIP+"/24", "dev", "eth0")
 	l.world.Must("ip", "address", "add", "198.51.100.7/32", "dev", "lo")
 	l.world.Must("ip", "link", "set", "eth0", "up")
-	l.start()
 	return l
 }
 

@@ -93,15 +93,12 @@ func (t *table) checkTarget(rule string) error {
 	return nil
 }
 
-// Jump inserts the jump if it is missing.
+// Jump inserts the jump.
 func (k *Kernel) Jump(_ context.Context, table, from, to string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t := k.table(table)
 	rule := "-j " + to
-	if slices.Contains(t.Chains[from], rule) {
-		return nil
-	}
 	if _, ok := t.Chains[to]; !ok {
 		return fmt.Errorf("jump from %s to %s: no such chain", from, to)
 	}
