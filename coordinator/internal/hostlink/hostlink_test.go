@@ -466,3 +466,51 @@ func TestGoneCoordinator(t *testing.T) {
 		t.Errorf("%v, want %v", got, w.addrs)
 	}
 }
+
+// TestRequestID follows the id of an API call into the spec that stems from it.
+func TestRequestID(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.agent("h").mustJoin()
+	w.adopt(w.place(), "h")
+	s := a.link(w.addrs[0], 0)
+	if got := s.spec().GetRequestId(); got != "" {
+		t.Errorf("a spec without a job has request id %q", got)
+	}
+	w.update(func(tx *store.Tx) error {
+		return errors.Join(
+			tables.VMs.Put(tx, &cloud.VM{ID: cloud.ID{1}, InstanceName: "i-1-1-VM", HostID: mustID(t, a.id)}),
+			tables.Jobs.Put(tx, &cloud.Job{ID: cloud.ID{1}, InstanceID: cloud.ID{1}, Created: tx.Now(), RequestID: "r-17"}),
+			tables.Jobs.Put(tx, &cloud.Job{ID: cloud.ID{2}, InstanceID: cloud.ID{1}, Created: tx.Now().Add(time.Hour), Status: cloud.JobSucceeded, RequestID: "r-18"}),
+		)
+	})
+	if got := s.spec().GetRequestId(); got != "r-17" {
+		t.Errorf("request id %q, want r-17", got)
+	}
+}
+
+// TestExaggeration checks that a host which lies about its size cannot make the cloud's sums overflow.
+func TestExaggeration(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.agent("h").mustJoin()
+	w.adopt(w.place(), "h")
+	s := a.link(w.addrs[0], 0)
+	s.spec()
+	s.observe(&hostspec.HostObservation{SettledGeneration: 3, Facts: &hostspec.HostFacts{
+		Cpus: ^uint32(0), CpuMhz: ^uint32(0), MemoryMib: ^uint64(0), KernelVersion: strings.Repeat("k", 1<<16), Features: make([]string, 10_000),
+	}})
+	w.until("the observation", func() error {
+		if h := w.host(a.id); h.SettledGeneration != 3 {
+			return errors.New("not folded")
+		}
+		return nil
+	})
+	h := w.host(a.id)
+	if len(h.KernelVersion) > 255 || len(h.Features) > 64 {
+		t.Errorf("%d bytes of kernel version, %d features", len(h.KernelVersion), len(h.Features))
+	}
+	for _, c := range infra.Capacities(w.read(), h.ZoneID, cloud.ID{}, cloud.ID{}, infra.Factors{CPU: 4, Memory: 4, Storage: 4}) {
+		if c.Total > 1<<60 {
+			t.Errorf("capacity %s is %d", infra.CapacityNames[c.Type], c.Total)
+		}
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/hostplan"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 	"github.com/wispcloud/wisp/proto/hostlink"
 	"github.com/wispcloud/wisp/proto/hostspec"
@@ -284,10 +285,37 @@ func (s *Server) serve(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMe
 		l.sent = true // pending: there is nothing to wait for
 		return nil
 	}
-	return s.send(l, stream, spec, r.Index())
+	return s.send(l, stream, spec, r)
 }
 
-func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage], spec *hostspec.HostSpec, generation uint64) error {
+// requestOf is the request id of the newest job that works on something in a spec, so that one id leads from an API call
+// through the host's logs; "" where no job is pending.
+func requestOf(r store.Reader, spec *hostspec.HostSpec) string {
+	var newest *cloud.Job
+	look := func(text string) {
+		id, err := cloud.ParseID(text)
+		if err != nil {
+			return
+		}
+		for j := range tables.Jobs.By(r, "instance", store.K(id)) {
+			if j.Status == cloud.JobPending && (newest == nil || j.Created.After(newest.Created)) {
+				newest = j
+			}
+		}
+	}
+	for _, vm := range spec.GetVms() {
+		look(vm.GetId())
+	}
+	for _, n := range spec.GetNetworks() {
+		look(n.GetId())
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.RequestID
+}
+
+func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMessage, hostlink.CoordinatorMessage], spec *hostspec.HostSpec, r store.Reader) error {
 	digest, err := hostplan.Digest(spec)
 	if err != nil {
 		s.cfg.Log.Error("could not encode host spec", "host", l.host, "error", err)
@@ -296,10 +324,11 @@ func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMes
 	if l.sent && digest == l.digest {
 		return nil
 	}
-	spec.Generation = generation
+	generation := r.Index()
+	spec.Generation, spec.RequestId = generation, requestOf(r, spec)
 	for _, n := range spec.GetNetworks() {
-		if n.GetServices() != nil {
-			n.Services.Generation = generation // what network.Fold compares with the commits of its rows
+		if n.Services != nil { // what network.Fold compares with the commits of its rows
+			n.Services.Generation, n.Services.RequestId = generation, spec.RequestId
 		}
 	}
 	l.note(spec)

@@ -87,6 +87,13 @@ func signFor(tx *store.Tx, h *cloud.Host, req *pki.Request, sign Signer) (pki.Le
 	return leaf, wrap("put", "host", h.ID, err)
 }
 
+// The most that is believed of one host: sums over a cloud of such hosts stay far from the ends of their types.
+const (
+	maxCPUs      = 1 << 16
+	maxMHz       = 1 << 17
+	maxMemoryMiB = 1 << 30
+)
+
 // foldFacts takes what a host says of itself into its row. It tells whether anything changed.
 func foldFacts(h *cloud.Host, f *hostspec.HostFacts) {
 	if f == nil {
@@ -96,7 +103,7 @@ func foldFacts(h *cloud.Host, f *hostspec.HostFacts) {
 	if h.ResourceState == cloud.HostPending && f.GetHostname() != "" {
 		h.Name = clip(f.GetHostname(), 255)
 	}
-	h.CPUs, h.CPUMHz, h.MemoryMiB = f.GetCpus(), f.GetCpuMhz(), f.GetMemoryMib()
+	h.CPUs, h.CPUMHz, h.MemoryMiB = min(f.GetCpus(), maxCPUs), min(f.GetCpuMhz(), maxMHz), min(f.GetMemoryMib(), maxMemoryMiB)
 	h.HypervisorVersion = clip(f.GetHypervisorVersion(), 255)
 	h.AgentVersion = clip(f.GetAgentVersion(), 255)
 	h.KernelVersion = clip(f.GetKernelVersion(), 255)
