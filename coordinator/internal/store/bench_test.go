@@ -274,3 +274,22 @@ func BenchmarkRestore(b *testing.B) {
 	b.ReportMetric(float64(spent)/float64(b.N)/float64(n), "cpu-ns/record")
 	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(n), "ns/record")
 }
+
+// BenchmarkGet decodes rows in random order.
+func BenchmarkGet(b *testing.B) {
+	n := *benchRecords / 100 * 100
+	db := store.NewDB(tables.VMs)
+	fill(b, db, n, 100)
+	var ids []cloud.ID
+	for id := range tables.VMs.IDs(db.Current(), "zone", nil) {
+		ids = append(ids, id)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	v := db.Current()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := tables.VMs.Get(v, ids[rng.IntN(len(ids))]); !ok {
+			b.Fatal("a row is gone")
+		}
+	}
+}

@@ -48,15 +48,24 @@ type kind struct {
 
 const wrongType = -1 << 30
 
-// reading is the mode of one decode. With alias set, strings and byte slices
-// point into the input, which is safe only while the row does not outlive it.
-type reading struct{ alias bool }
+// reading is the mode of one decode. Strings may point into the input where nobody
+// ever writes to it again; byte slices, which a caller may change, only where the
+// row does not outlive the decode's caller.
+type reading struct{ aliasStrings, aliasBytes bool }
+
+var (
+	// kept rows share their strings with the page they come from. It saves most of what
+	// a read allocates; a caller that keeps a row keeps the page (4 KiB) with it.
+	kept = &reading{aliasStrings: true}
+	// passing rows are looked at and dropped.
+	passing = &reading{aliasStrings: true, aliasBytes: true}
+)
 
 func (c *reading) str(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
-	if c.alias {
+	if c.aliasStrings {
 		return unsafe.String(&b[0], len(b))
 	}
 	return string(b)
@@ -66,7 +75,7 @@ func (c *reading) bytes(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
 	}
-	if c.alias {
+	if c.aliasBytes {
 		return b[:len(b):len(b)]
 	}
 	return slices.Clone(b)

@@ -159,7 +159,7 @@ func encodeRow[T any](p *plan, r *T) []byte { return p.appendRow(nil, unsafe.Poi
 
 func decodeRow[T any](p *plan, b []byte) (*T, error) {
 	r := new(T)
-	return r, p.parseRow(b, unsafe.Pointer(r), &reading{})
+	return r, p.parseRow(b, unsafe.Pointer(r), kept)
 }
 
 func TestCodecRoundTrip(t *testing.T) {
@@ -178,7 +178,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			t.Fatalf("encoded again: %x, want %x", again, b)
 		}
 		aliased := new(everything)
-		if err := p.parseRow(b, unsafe.Pointer(aliased), &reading{alias: true}); err != nil {
+		if err := p.parseRow(b, unsafe.Pointer(aliased), passing); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(&want, aliased, sameRows); diff != "" {

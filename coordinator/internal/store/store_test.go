@@ -91,6 +91,32 @@ func TestStoreBasics(t *testing.T) {
 	}
 }
 
+// TestRowsAreCopies changes everything of a row that can be changed in place.
+func TestRowsAreCopies(t *testing.T) {
+	rows := Define(Def[everything]{Name: "rows", ID: func(r *everything) cloud.ID { return r.ID }})
+	db := NewDB(rows)
+	row := func() everything {
+		return everything{
+			ID: testID(1), Bytes: []byte("abc"), Sealed: []byte("abc"), Blobs: [][]byte{[]byte("abc")}, Strings: []string{"a"},
+			IDs: []cloud.ID{{1}}, Details: map[string]string{"a": "b"}, Ports: []port{{Notes: []string{"n"}}}, Unknown: cloud.Unknown{0xc0, 0x3e, 1},
+		}
+	}
+	want, put := row(), row()
+	must(t, commit(t, db, func(tx *Tx) error { return rows.Put(tx, &put) }))
+	spoil := func(r *everything) {
+		r.Bytes[0], r.Sealed[0], r.Blobs[0][0], r.Unknown[2] = 'X', 'X', 'X', 9
+		r.Strings[0], r.IDs[0], r.Details["a"], r.Ports[0].Notes[0] = "X", cloud.ID{9}, "X", "X"
+	}
+	spoil(&put)
+	for range 2 {
+		got, _ := rows.Get(db.Current(), testID(1))
+		if diff := cmp.Diff(&want, got, sameRows); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+		spoil(got)
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

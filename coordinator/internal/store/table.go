@@ -95,7 +95,7 @@ func Define[R any](d Def[R]) *Table[R] {
 	}
 	t.keys = func(id cloud.ID, row []byte) ([]Key, error) {
 		r := new(R)
-		if err := t.parse(id, row, r, &reading{alias: true}); err != nil {
+		if err := t.parse(id, row, r, passing); err != nil {
 			return nil, err
 		}
 		return t.keysOf(r), nil
@@ -145,7 +145,7 @@ func (t *Table[R]) parse(id cloud.ID, row []byte, r *R, c *reading) error {
 // cannot be decoded means that memory is damaged.
 func (t *Table[R]) decode(id cloud.ID, row []byte) *R {
 	r := new(R)
-	if err := t.parse(id, row, r, &reading{}); err != nil {
+	if err := t.parse(id, row, r, kept); err != nil {
 		panic(fmt.Sprintf("store: %s %s: %v", t.name, id, err))
 	}
 	return r
