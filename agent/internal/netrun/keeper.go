@@ -203,6 +203,10 @@ func (k *keeper) talk(ctx context.Context, conn *net.UnixConn, pid int) error {
 		if gone {
 			return k.end(conn, writer, messages, pid)
 		}
+		if want != nil && sent != nil && want.GetRestarts() > sent.GetRestarts() {
+			// restartNetwork: what the services keep in memory goes, what they set up stays for their successors.
+			return errors.Join(errors.New("services are restarted as asked"), k.replace(conn, writer, pid))
+		}
 		if want != nil && !proto.Equal(want, sent) {
 			if err := send(conn, writer, &netspec.ToService{Message: &netspec.ToService_Apply{Apply: want}}); err != nil {
 				return err

@@ -256,6 +256,9 @@ func TestReplaces(t *testing.T) {
 			b.applied(9)
 			b.want(1)
 		}},
+		{"a restart is asked for", func(b *bench, _ int) {
+			b.runner.Apply(map[string]*netspec.NetSpec{network: {NetworkId: network, Generation: 2, Restarts: 1}}, nil)
+		}},
 		{"another namespace", func(b *bench, _ int) {
 			cmd := exec.Command("unshare", "--net", "sleep", "60")
 			if err := cmd.Start(); err != nil {
