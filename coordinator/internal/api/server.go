@@ -104,7 +104,6 @@ func newRequestID() string {
 
 // read gathers the parameters of query and body.
 func (q *request) read() error {
-	q.json = strings.EqualFold(q.r.URL.Query().Get("response"), "json")
 	switch q.r.Method {
 	case http.MethodGet, http.MethodPost, http.MethodHead:
 	default:
@@ -125,11 +124,9 @@ func (q *request) read() error {
 		}
 		form = string(q.body)
 	}
-	if q.values, err = parseValues(q.r.URL.RawQuery, form); err != nil {
-		return err
-	}
+	q.values, err = parseValues(q.r.URL.RawQuery, form)
 	q.json = strings.EqualFold(q.values.Get("response"), "json")
-	return nil
+	return err
 }
 
 // serve answers a request, or returns why not.

@@ -24,6 +24,7 @@ const maxParameters = 2000
 
 // parseValues merges encoded parameters. A name that comes twice, in any case, must come with the same text: else one
 // text could be signed and another used. No error tells a text, because it may be a password.
+// What was read is returned with an error, too, so that the answer has the form the caller asked for.
 func parseValues(encoded ...string) (Values, error) {
 	var v Values
 	for _, s := range encoded {
@@ -36,25 +37,30 @@ func parseValues(encoded ...string) (Values, error) {
 			k, t, _ := strings.Cut(pair, "=")
 			name, err := url.QueryUnescape(k)
 			if err != nil {
-				return nil, cloud.Errorf(cloud.Malformed, "A parameter's name is not percent-encoded well")
+				return sorted(v), cloud.Errorf(cloud.Malformed, "A parameter's name is not percent-encoded well")
 			}
 			text, err := url.QueryUnescape(t)
 			if err != nil {
-				return nil, cloud.Errorf(cloud.Malformed, "The value of parameter %s is not percent-encoded well", printable(name))
+				return sorted(v), cloud.Errorf(cloud.Malformed, "The value of parameter %s is not percent-encoded well", printable(name))
 			}
 			if len(v) == maxParameters {
-				return nil, cloud.Errorf(cloud.Malformed, "The request has more than %d parameters", maxParameters)
+				return sorted(v), cloud.Errorf(cloud.Malformed, "The request has more than %d parameters", maxParameters)
 			}
 			v = append(v, value{name, strings.ToLower(name), text})
 		}
 	}
-	slices.SortStableFunc(v, func(a, b value) int { return cmp.Compare(a.lower, b.lower) })
+	v = sorted(v)
 	for i := 1; i < len(v); i++ {
 		if v[i].lower == v[i-1].lower && v[i].text != v[i-1].text {
-			return nil, cloud.Errorf(cloud.Malformed, "Parameter %s is given twice with different values", printable(v[i].name))
+			return v, cloud.Errorf(cloud.Malformed, "Parameter %s is given twice with different values", printable(v[i].name))
 		}
 	}
 	return slices.CompactFunc(v, func(a, b value) bool { return a.lower == b.lower }), nil
+}
+
+func sorted(v Values) Values {
+	slices.SortStableFunc(v, func(a, b value) int { return cmp.Compare(a.lower, b.lower) })
+	return v
 }
 
 // printable shortens a name for a message.

@@ -16,8 +16,9 @@ import (
 var update = flag.Bool("update", false, "write the golden answers anew")
 
 var (
-	uuidText = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	timeText = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}`)
+	uuidText    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	requestText = regexp.MustCompile(`\(request [0-9a-f]{16}\)`)
+	timeText    = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}`)
 )
 
 // Normal is an answer made comparable: ids become {name} where Name knows them and {id1}, {id2}, ... otherwise, in the
@@ -33,6 +34,7 @@ func (c *Cloud) Normal(raw []byte) []byte {
 		}
 		return []byte(seen[string(id)])
 	})
+	raw = requestText.ReplaceAll(raw, []byte("(request {request})"))
 	return timeText.ReplaceAll(raw, []byte("{time}"))
 }
 
