@@ -1,10 +1,13 @@
 package host_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +46,9 @@ type site struct {
 	keys *pki.Keeper
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T) *site { return newSiteWith(t, nil) }
+
+func newSiteWith(t *testing.T, log io.Writer) *site {
 	t.Helper()
 	s := &site{t: t}
 	vmEntity := api.Entity{Name: "virtualmachine", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
@@ -68,6 +73,7 @@ func newSite(t *testing.T) *site {
 		Entities: slices.Concat(zone.Entities(), pod.Entities(), cluster.Entities(), host.Entities(), storagepool.Entities(),
 			imagestore.Entities(), ostype.Entities(), template.Entities(), []api.Entity{vmEntity}),
 		Settings: [][]*settings.Def{storage.Settings(), compute.Settings(), hostlink.Settings()},
+		Log:      log,
 	})
 	s.Update(func(tx *store.Tx) error {
 		if err := pki.Bootstrap(tx, s.Seal); err != nil {
@@ -284,6 +290,15 @@ func TestRefusals(t *testing.T) {
 		{"root", "addHost", 431, "supported: KVM", with(host, "hypervisor", "VMware")},
 		{"root", "listHosts", 431, "non permitted value", []string{"details", "odd"}},
 		{"root", "deleteHost", 431, "entity does not exist", []string{"id", nobody}},
+		// CVE-2026-66721 and its kind: what the provider's machines are is nothing for domain admins or users.
+		{"a-admin", "listHosts", 432, "", nil},
+		{"a-user", "listHosts", 432, "", nil},
+		{"a-admin", "listPods", 432, "", nil},
+		{"a-admin", "listClusters", 432, "", nil},
+		{"a-admin", "listStoragePools", 432, "", nil},
+		{"a-admin", "listImageStores", 432, "", nil},
+		{"a-admin", "listCapacity", 432, "", nil},
+		{"a-admin", "listHostJoinTokens", 432, "", nil},
 		{"root", "createHostJoinToken", 431, "lifetime", []string{"lifetime", "1"}},
 		{"a-admin", "createHostJoinToken", 432, "", nil},
 		{"root", "createStoragePool", 534, "No host up", []string{"name", "x", "url", "nfs://nas/x", "zoneid", z, "podid", p, "clusterid", c}},
@@ -322,7 +337,48 @@ func TestRefusals(t *testing.T) {
 	s.refused("root", "createStoragePool", 536, "already in use", with(pool, "name", "y")...)
 }
 
-// TestTemplates shows every filter to every kind of caller.
+// TestSecretsStayOut plants secrets and looks for them where they must not be (CVE-2012-5616, CVE-2026-59657): in the
+// server's log at its most talkative, and in rows.
+func TestSecretsStayOut(t *testing.T) {
+	var log bytes.Buffer
+	s := newSiteWith(t, &log)
+	z, p, c := s.place("false")
+	token := s.Must("root", "createHostJoinToken").String("hostjointoken.token")
+	parsed, err := pki.ParseToken(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.join("kvm1", "192.0.2.101")
+	s.Must("root", "addHost", "zoneid", z, "podid", p, "clusterid", c, "hypervisor", "KVM", "url", "kvm1", "username", "root", "password", "canary-host-password")
+	s.Call("root", "addHost", "zoneid", z, "podid", p, "clusterid", c, "hypervisor", "KVM", "url", "kvm2", "username", "root", "password", "canary-host-password")
+	s.Must("root", "addCluster", "zoneid", z, "podid", p, "clustername", "c2", "clustertype", "CloudManaged", "hypervisor", "KVM", "password", "canary-cluster-password")
+	s.Call("a-user", "registerTemplate", "name", "t", "displaytext", "t", "url", "http://u:canary-url-password@example.org/a", "format", "QCOW2",
+		"hypervisor", "KVM", "zoneid", z, "ostypeid", cloud.NameID("os_type", "Other Linux (64-bit)").String())
+	var rows bytes.Buffer
+	for e := range tables.Events.All(s.Read()) {
+		rows.WriteString(e.Description + "\n")
+	}
+	for h := range tables.Hosts.All(s.Read()) {
+		fmt.Fprintf(&rows, "%+v\n", *h)
+	}
+	for r := range tables.JoinTokens.All(s.Read()) {
+		fmt.Fprintf(&rows, "%+v %s\n", *r, r.SecretHash)
+	}
+	canaries := []string{"canary-host-password", "canary-cluster-password", "canary-url-password", token, token[20:60], string(parsed.Secret[:])}
+	for _, canary := range canaries {
+		if strings.Contains(log.String(), canary) {
+			t.Errorf("the log tells %.25q", canary)
+		}
+		if strings.Contains(rows.String(), canary) {
+			t.Errorf("a row holds %.25q", canary)
+		}
+	}
+	if log.Len() == 0 {
+		t.Error("nothing was logged at all, so nothing was shown")
+	}
+}
+
+// TestTemplates shows every filter to every kind of caller (CVE-2025-30675).
 func TestTemplates(t *testing.T) {
 	s := newSite(t)
 	z, _, _ := s.place("false")
