@@ -21,19 +21,25 @@ type ForwardRequest struct {
 	// Open adds a firewall rule for the same ports, from CIDRs (none: anywhere).
 	Open  bool
 	CIDRs []string
+	// Static: the address leads to the VM as a whole, see OpenStatic.
+	Static bool
 }
 
 // Forward writes a rule that sends ports of a public address to a VM.
 //
 // Errors: cloud.Invalid, cloud.NetworkRuleConflict.
 func (a *Area) Forward(tx *store.Tx, ip *cloud.PublicIP, q ForwardRequest) (*cloud.PortForwardingRule, error) {
-	n, err := networkOfIP(tx, ip, PortForwarding)
+	service := PortForwarding
+	if q.Static {
+		service = StaticNat
+	}
+	n, err := networkOfIP(tx, ip, service)
 	if err != nil {
 		return nil, err
 	}
 	p := &cloud.PortForwardingRule{
 		ID: tx.NewID(), IPID: ip.ID, NetworkID: n.ID, AccountID: ip.AccountID, DomainID: ip.DomainID,
-		Protocol: strings.ToLower(q.Protocol), VMID: q.VM.ID, State: cloud.RuleAdd, Created: tx.Now(),
+		Protocol: strings.ToLower(q.Protocol), VMID: q.VM.ID, State: cloud.RuleAdd, Created: tx.Now(), Static: q.Static,
 	}
 	if p.Protocol != "tcp" && p.Protocol != "udp" {
 		return nil, cloud.Errorf(cloud.Invalid, "Protocol %q is not supported; tcp and udp are known", q.Protocol)

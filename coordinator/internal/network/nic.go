@@ -82,6 +82,9 @@ func newMAC(tx *store.Tx) uint64 {
 
 // FreeNICs removes all NIC rows of the VM and the rules that lead to them.
 func (a *Area) FreeNICs(tx *store.Tx, vm *cloud.VM) error {
+	if err := freeStatics(tx, vm); err != nil {
+		return err
+	}
 	touched := map[cloud.ID]*cloud.Network{}
 	for f := range tables.PortForwardingRules.By(tx, "vm", store.K(vm.ID)) {
 		if err := revokeForwarding(tx, f); err != nil {

@@ -18,6 +18,7 @@ const (
 	DNS            = "Dns"
 	UserData       = "UserData"
 	SourceNat      = "SourceNat"
+	StaticNat      = "StaticNat"
 	Firewall       = "Firewall"
 	PortForwarding = "PortForwarding"
 )
@@ -37,6 +38,7 @@ var Services = []Service{
 	{Name: DNS, Capabilities: []Capability{{"AllowDnsSuffixModification", "true"}}},
 	{Name: UserData},
 	{Name: SourceNat, Capabilities: []Capability{{"SupportedSourceNatTypes", "peraccount"}, {"RedundantRouter", "false"}}},
+	{Name: StaticNat, Capabilities: []Capability{{"ElasticIp", "false"}}},
 	{Name: Firewall, Capabilities: []Capability{
 		{"SupportedProtocols", "tcp,udp,icmp"}, {"SupportedEgressProtocols", "tcp,udp,icmp,all"},
 		{"SupportedTrafficDirection", "ingress,egress"}, {"MultipleIps", "true"}, {"TrafficStatistics", "per public ip"},

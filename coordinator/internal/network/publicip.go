@@ -118,7 +118,7 @@ func (a *Area) Disassociate(tx *store.Tx, ip *cloud.PublicIP) error {
 			return err
 		}
 	}
-	ip.State = cloud.IPReleasing
+	ip.State, ip.StaticNAT, ip.VMID = cloud.IPReleasing, false, cloud.ID{}
 	if err := tables.PublicIPs.Put(tx, ip); err != nil {
 		return err
 	}

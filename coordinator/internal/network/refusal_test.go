@@ -3,6 +3,7 @@ package network_test
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -313,4 +314,49 @@ func TestGuestAddresses(t *testing.T) {
 	w.do(nic(network.NICRequest{}))
 	w.do(nic(network.NICRequest{}))
 	w.refused(t, cloud.NoCapacity, "network small has no free address from 10.2.0.10 to 10.2.0.13", nic(network.NICRequest{}))
+}
+
+// Concurrent calls do not get beyond a limit, nor the same address, number or name (2025-69233).
+func TestLimitsHoldUnderConcurrency(t *testing.T) {
+	w := newWorld(t, 1)
+	w.do(func(tx *store.Tx) error {
+		return tables.ResourceLimits.Put(tx, &cloud.ResourceLimit{ID: tx.NewID(), AccountID: w.account.ID, Type: cloud.ResourceNetwork, Max: 5})
+	})
+	n := w.guest("net")
+	var wg sync.WaitGroup
+	codes := make(chan cloud.Code, 64)
+	for i := range 40 {
+		wg.Go(func() {
+			err := w.update(func(tx *store.Tx) error {
+				if i%2 == 0 {
+					_, err := w.area.CreateGuest(tx, w.request("more"))
+					return err
+				}
+				vm := &cloud.VM{ID: id(7, byte(i)), ZoneID: w.zone.ID, AccountID: w.account.ID}
+				_, err := w.area.AllocateNIC(tx, vm, n, network.NICRequest{})
+				return err
+			})
+			if err != nil {
+				codes <- cloud.CodeOf(err)
+			}
+		})
+	}
+	wg.Wait()
+	close(codes)
+	refused := 0
+	for c := range codes {
+		if c != cloud.LimitExceeded {
+			t.Errorf("refused with code %d", c)
+		}
+		refused++
+	}
+	if nets := tables.Networks.Len(w.read()); nets != 5 || refused != 16 {
+		t.Errorf("%d networks, %d refusals", nets, refused)
+	}
+	if nics := tables.NICs.Count(w.read(), "network", store.K(n.ID)); nics != 20 {
+		t.Errorf("%d NICs", nics)
+	}
+	if err := w.check(); err != nil {
+		t.Error(err)
+	}
 }

@@ -204,9 +204,7 @@ func (v *rendering) route(s *netspec.NetSpec) {
 		Destination: "0.0.0.0/0", Gateway: v.public[0].of.Gateway.String(), Link: publicLink,
 	})
 	s.Firewall = v.firewall()
-	if first := v.public[0].ip; first.SourceNAT {
-		s.Nat = &netspec.Nat{PublicLink: publicLink, GuestCidr: cidr, SourceNatIp: first.Address.String()}
-	}
+	s.Nat = v.nat()
 	if Offers(v.offering, PortForwarding) {
 		s.Portfwd = &netspec.PortForward{
 			PublicLink: publicLink, GuestLink: guestLink, GuestCidr: cidr, GuestGateway: n.Gateway.String(), Rules: v.forwards(),
@@ -295,11 +293,29 @@ func (v *rendering) firewall() *netspec.Firewall {
 	return f
 }
 
+// nat is nil where no address is translated as a whole.
+func (v *rendering) nat() *netspec.Nat {
+	nat := &netspec.Nat{PublicLink: publicLink, GuestCidr: v.n.CIDR.String()}
+	if first := v.public[0].ip; first.SourceNAT {
+		nat.SourceNatIp = first.Address.String()
+	}
+	for _, p := range v.public {
+		if guest, ok := staticTarget(v.r, p.ip); ok {
+			nat.Statics = append(nat.Statics, &netspec.StaticNat{PublicIp: p.ip.Address.String(), GuestIp: guest.String()})
+			nat.GuestLink, nat.GuestGateway = guestLink, v.n.Gateway.String()
+		}
+	}
+	if nat.SourceNatIp == "" && len(nat.Statics) == 0 {
+		return nil
+	}
+	return nat
+}
+
 func (v *rendering) forwards() []*netspec.PortForwardRule {
 	var list []*netspec.PortForwardRule
 	for row := range tables.PortForwardingRules.By(v.r, "network", store.K(v.n.ID)) {
 		ip, ok := v.publicAddress(row.IPID)
-		if !ok || row.State == cloud.RuleRevoke || row.State == cloud.RuleStaged {
+		if !ok || row.Static || row.State == cloud.RuleRevoke || row.State == cloud.RuleStaged {
 			continue
 		}
 		list = append(list, &netspec.PortForwardRule{
