@@ -280,6 +280,7 @@ func TestHost(t *testing.T) {
 	t.Run("drift", func(t *testing.T) { w.testDrift(t, network, vm) })
 	t.Run("power", func(t *testing.T) { w.testPower(t, network, vm) })
 	t.Run("guest", func(t *testing.T) { w.testGuest(t, vm) })
+	t.Run("foreign", func(t *testing.T) { w.testForeign(t) })
 	t.Run("secrets", func(t *testing.T) { w.testSecrets(t) })
 	t.Run("removal", func(t *testing.T) { w.testRemoval(t) })
 }
@@ -374,14 +375,24 @@ func (w *world) testDrift(t *testing.T, network *hostspec.Network, vm *hostspec.
 
 	w.exec("pkill", "-9", "-x", "libvirtd")
 	pid = w.qemu(vm)
-	_, took = w.await("libvirtd restarted", 20*time.Second, func(o *hostspec.HostObservation) bool {
+	begin := time.Now()
+	back := w.eventually(20*time.Second, func(out string) bool { return strings.Contains(out, "running") },
+		"virsh", "domstate", vm.GetInstanceName())
+	w.await("libvirtd restarted", 20*time.Second, func(o *hostspec.HostObservation) bool {
 		v := vmOf(o, vm.GetId())
-		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetError() == ""
+		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetError() == "" && v.GetRestarts() == 1
 	})
-	t.Logf("libvirtd killed: all well again after %.2f s", took.Seconds())
 	if after := w.qemu(vm); after != pid {
 		t.Errorf("qemu was process %s, is %s", pid, after)
 	}
+	// That the agent hears events again shows when the next one is healed.
+	w.exec("kill", "-9", pid)
+	w.await("restart by HA after libvirtd's", limit, func(o *hostspec.HostObservation) bool {
+		v := vmOf(o, vm.GetId())
+		return v.GetState() == hostspec.VmState_VM_STATE_RUNNING && v.GetRestarts() == 2
+	})
+	t.Logf("libvirtd killed: back after %.2f s, a domain that died next runs again after %.2f s",
+		back.Seconds(), time.Since(begin).Seconds())
 }
 
 // testPower cuts the host's power, takes the coordinator away, and lets the host come back alone.
@@ -432,7 +443,7 @@ func (w *world) testGuest(t *testing.T, vm *hostspec.VirtualMachine) {
 
 	w.eventually(limit, func(out string) bool { return true }, "sh", "-c",
 		// qemu looks once a second whether somebody has the terminal open.
-		"(printf q; sleep 3) > $(virsh ttyconsole "+vm.GetInstanceName()+")")
+		"(printf q; sleep 3) > $(virsh ttyconsole "+vm.GetInstanceName()+") 2> /dev/null < /dev/null &")
 	o, took := w.await("shutdown from inside", limit, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_STOPPED))
 	if cause := vmOf(o, vm.GetId()).GetStopCause(); cause != hostspec.StopCause_STOP_CAUSE_GUEST {
 		t.Errorf("cause is %s", cause)
@@ -458,6 +469,28 @@ func (w *world) testGuest(t *testing.T, vm *hostspec.VirtualMachine) {
 		t.Errorf("cause is %s", cause)
 	}
 	t.Logf("stop asked for, guest obeyed: %.2f s", took.Seconds())
+}
+
+// testForeign has a domain somebody else made, with the id of a wanted VM: it is left alone, and the VM says why.
+func (w *world) testForeign(t *testing.T) {
+	w.t = t
+	vm := w.addVM(50)
+	text := fmt.Sprintf("<domain type='qemu'><name>theirs</name><uuid>%s</uuid><memory unit='MiB'>16</memory>"+
+		"<os><type arch='x86_64' machine='pc'>hvm</type></os></domain>", vm.GetId())
+	w.exec("sh", "-c", fmt.Sprintf("echo \"%s\" > /var/tmp/theirs.xml && virsh define /var/tmp/theirs.xml && virsh start theirs", text))
+	w.push()
+	o, _ := w.await("refusal", 20*time.Second, vmIs(vm.GetId(), hostspec.VmState_VM_STATE_FAILED))
+	if why := vmOf(o, vm.GetId()).GetError(); !strings.Contains(why, "theirs was not made by this agent") {
+		t.Errorf("error %q", why)
+	}
+	w.spec.Vms = w.spec.Vms[:len(w.spec.Vms)-1]
+	w.push()
+	w.await("settle", 20*time.Second, settled(w.generation))
+	if state := w.exec("virsh", "domstate", "theirs"); state != "running" {
+		t.Errorf("their domain is %s", state)
+	}
+	w.exec("virsh", "destroy", "theirs")
+	w.exec("virsh", "undefine", "theirs")
 }
 
 // testSecrets looks for secrets where they must not be, and for signs of trouble in the agent's log.

@@ -36,16 +36,12 @@ func ProbeKVM(ctx context.Context) (works bool, why error) {
 		return false, fmt.Errorf("probe kvm: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	disk := filepath.Join(dir, "probe.img")
-	if err := os.WriteFile(disk, kvmProbe, 0o600); err != nil {
-		return false, fmt.Errorf("probe kvm: %w", err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, kvmDeadline)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-cpu", "host", "-m", "16",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-drive", "file="+disk+",format=raw,if=ide,snapshot=on")
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR=" + dir}
+	cmd, err := probeCommand(ctx, dir, "kvm", "host")
+	if err != nil {
+		return false, fmt.Errorf("probe kvm: %w", err)
+	}
 	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
@@ -57,4 +53,17 @@ func ProbeKVM(ctx context.Context) (works bool, why error) {
 		return false, fmt.Errorf("a guest under kvm failed: %w", err)
 	}
 	return false, errors.New("a guest under kvm ended without a word")
+}
+
+// probeCommand runs the probe's guest with files in dir.
+func probeCommand(ctx context.Context, dir, accel, cpu string) (*exec.Cmd, error) {
+	disk := filepath.Join(dir, "probe.img")
+	if err := os.WriteFile(disk, kvmProbe, 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-machine", "pc,accel="+accel, "-cpu", cpu, "-m", "16",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-drive", "file="+disk+",format=raw,if=ide,snapshot=on")
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR=" + dir}
+	return cmd, nil
 }
