@@ -65,7 +65,7 @@ var packages = []string{"busybox-static", "dropbear-bin", "libc6", "libcrypt1", 
 
 // hostPackages are the build machine's packages whose versions may change the
 // image's bytes without any input changing.
-var hostPackages = []string{"dosfstools", "e2fsprogs", "libext2fs2", "mtools", "qemu-utils", "syslinux", "syslinux-common", "zlib1g"}
+var hostPackages = []string{"dosfstools", "e2fsprogs", "libext2fs2|libext2fs2t64", "mtools", "qemu-utils", "syslinux", "syslinux-common", "zlib1g"}
 
 // bootModules drive the disks a root partition may be on.
 var bootModules = []string{"virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ata_piix"}
@@ -322,7 +322,11 @@ func writeDisk(ctx context.Context, work, out string, kernel, initrd []byte, roo
 // HostPackages are the Debian packages a build needs on its machine, sorted. Go
 // is left out: it need not come from Debian.
 func HostPackages() []string {
-	names := slices.Clone(hostPackages)
+	var names []string
+	for _, p := range hostPackages {
+		first, _, _ := strings.Cut(p, "|")
+		names = append(names, first)
+	}
 	for _, t := range Tools() {
 		if t.Name != "go" {
 			names = append(names, t.Package)

@@ -134,10 +134,16 @@ type Version struct {
 }
 
 // Versions asks dpkg for the installed versions of packages, in the order given.
+// "a|b" is the first of the two that is installed: libraries change their names
+// between releases of Debian.
 func Versions(ctx context.Context, packages ...string) ([]Version, error) {
-	args := append([]string{"-W", "-f", "${Package} ${Version} ${db:Status-Status}\n"}, packages...)
+	args := []string{"-W", "-f", "${Package} ${Version} ${db:Status-Status}\n"}
+	for _, p := range packages {
+		args = append(args, strings.Split(p, "|")...)
+	}
+	// It fails if one of them is unknown, after it has listed the others.
 	out, err := Run(ctx, Command{Name: "dpkg-query", Args: args})
-	if err != nil {
+	if err != nil && len(out) == 0 {
 		return nil, fmt.Errorf("ask installed versions: %w", err)
 	}
 	have := map[string]string{}
@@ -148,11 +154,12 @@ func Versions(ctx context.Context, packages ...string) ([]Version, error) {
 	}
 	var versions []Version
 	for _, p := range packages {
-		v, ok := have[p]
-		if !ok {
-			return nil, fmt.Errorf("ask installed versions: package %s is not installed: apt-get install %s", p, p)
+		names := strings.Split(p, "|")
+		i := slices.IndexFunc(names, func(n string) bool { return have[n] != "" })
+		if i < 0 {
+			return nil, fmt.Errorf("ask installed versions: package %s is not installed: apt-get install %s", names[0], names[0])
 		}
-		versions = append(versions, Version{Package: p, Version: v})
+		versions = append(versions, Version{Package: names[i], Version: have[names[i]]})
 	}
 	return versions, nil
 }

@@ -54,8 +54,8 @@ func TestRun(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
-	v, err := Versions(t.Context(), "dpkg")
-	if err != nil || len(v) != 1 || v[0].Package != "dpkg" || v[0].Version == "" {
+	v, err := Versions(t.Context(), "no-such-package-here|dpkg", "apt|dpkg")
+	if err != nil || len(v) != 2 || v[0].Package != "dpkg" || v[0].Version == "" || v[1].Package != "apt" {
 		t.Errorf("versions %v, %v", v, err)
 	}
 	if _, err := Versions(t.Context(), "dpkg", "no-such-package-here"); err == nil {
