@@ -41,6 +41,7 @@ type node struct {
 	cfg  server.Config
 	stop func() // ends it with leave to tidy up; waits
 	kill func() // ends it at once; nil where it runs in this process
+	pid  int    // of a process
 }
 
 // New starts coordinators in this process.
@@ -192,7 +193,7 @@ func (w *World) spawn(n *node) {
 			_ = logs.Close()
 		}
 	}
-	n.kill, n.stop = end(os.Kill), end(os.Interrupt)
+	n.kill, n.stop, n.pid = end(os.Kill), end(os.Interrupt), cmd.Process.Pid
 }
 
 // StopNode ends a coordinator in order.
