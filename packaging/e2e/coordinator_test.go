@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/wispcloud/wisp/packaging/api"
+	"github.com/wispcloud/wisp/packaging/lab"
 )
 
 // programs builds the programs of the product once.
@@ -38,6 +39,7 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	lab.Main() // a lab host's first process may be this binary
 	code := m.Run()
 	if os.Getenv("WISP_BIN") == "" {
 		if dir, err := programs(); err == nil {

@@ -270,5 +270,7 @@ type PortForwardingRule struct {
 	State        RuleState  `row:"13"`
 	CIDRs        []string   `row:"14"`
 	Created      time.Time  `row:"15"`
-	Unknown      Unknown
+	// Static says that the address leads to the VM as a whole (static NAT): the rule only opens ports of it.
+	Static  bool `row:"16"`
+	Unknown Unknown
 }

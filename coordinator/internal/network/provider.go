@@ -40,8 +40,11 @@ var Services = []Service{
 	{Name: SourceNat, Capabilities: []Capability{{"SupportedSourceNatTypes", "peraccount"}, {"RedundantRouter", "false"}}},
 	{Name: StaticNat, Capabilities: []Capability{{"ElasticIp", "false"}}},
 	{Name: Firewall, Capabilities: []Capability{
-		{"SupportedProtocols", "tcp,udp,icmp"}, {"SupportedEgressProtocols", "tcp,udp,icmp,all"},
-		{"SupportedTrafficDirection", "ingress,egress"}, {"MultipleIps", "true"}, {"TrafficStatistics", "per public ip"},
+		{"SupportedProtocols", "tcp,udp,icmp"},
+		{"SupportedEgressProtocols", "tcp,udp,icmp,all"},
+		{"SupportedTrafficDirection", "ingress,egress"},
+		{"MultipleIps", "true"},
+		{"TrafficStatistics", "per public ip"},
 	}},
 	{Name: PortForwarding, Capabilities: []Capability{{"SupportedProtocols", "tcp,udp"}}},
 }

@@ -99,7 +99,7 @@ func (s *story) golden(name, command string, a *apitest.Answer) *apitest.Answer 
 	}
 	masked := *a
 	masked.Raw = macText.ReplaceAll(bytes.Clone(a.Raw), []byte("02:57:<mac>"))
-	s.Cloud.Golden(name, &masked)
+	s.Golden(name, &masked)
 	return a
 }
 
@@ -194,7 +194,7 @@ func (s *story) infrastructure() {
 		"netmask", "255.255.255.0", "startip", "198.51.100.10", "endip", "198.51.100.12", "forvirtualnetwork", "true")
 	s.list("root", "listVlanIpRanges", "zoneid", s.zone.String())
 	s.made("offering", "networkoffering", "root", "createNetworkOffering", "name", "isolated", "displaytext", "Isolated", "guestiptype", "isolated",
-		"traffictype", "GUEST", "supportedservices", "Dhcp,Dns,UserData,SourceNat,Firewall,PortForwarding", "conservemode", "true",
+		"traffictype", "GUEST", "supportedservices", "Dhcp,Dns,UserData,SourceNat,StaticNat,Firewall,PortForwarding", "conservemode", "true",
 		"serviceproviderlist[0].service", "Dhcp", "serviceproviderlist[0].provider", "VirtualRouter",
 		"servicecapabilitylist[0].service", "SourceNat", "servicecapabilitylist[0].capabilitytype", "SupportedSourceNatTypes",
 		"servicecapabilitylist[0].capabilityvalue", "peraccount", "tags", "fast")
@@ -242,14 +242,26 @@ func TestStory(t *testing.T) {
 	s.async("forward", "portforwardingrule", "a-user", "createPortForwardingRule", "ipaddressid", s.ids["ip"], "protocol", "tcp",
 		"publicport", "80", "privateport", "8080", "virtualmachineid", s.ids["vm"])
 	s.list("a-user", "listPortForwardingRules")
+	second := s.Call("a-user", "associateIpAddress", "networkid", s.ids["network"])
+	s.keep("static", second.String("id"))
+	s.observe()
+	s.Job("a-user", second.String("jobid"))
+	s.golden("enableStaticNat", "enableStaticNat", s.Must("a-user", "enableStaticNat", "ipaddressid", s.ids["static"], "virtualmachineid", s.ids["vm"]))
+	s.async("open", "ipforwardingrule", "a-user", "createIpForwardingRule", "ipaddressid", s.ids["static"], "protocol", "tcp", "startport", "443")
+	s.list("a-user", "listIpForwardingRules")
+	if a := s.Must("a-user", "listPortForwardingRules"); a.Get("count") != 1.0 {
+		t.Errorf("rules of a static NAT address are among the port forwarding rules: %s", a.Raw)
+	}
 	s.list("root", "listRouters", "listall", "true")
 	xml := s.CallXML("a-user", "listPortForwardingRules")
-	s.Cloud.Golden("listPortForwardingRules", xml)
+	s.Golden("listPortForwardingRules", xml)
 	s.golden("updateNetwork", "updateNetwork", s.Must("a-user", "updateNetwork", "id", s.ids["network"], "displaytext", "renamed"))
 	s.async("", "", "a-user", "restartNetwork", "id", s.ids["network"])
 	s.foreign()
 
 	s.async("", "", "a-user", "deletePortForwardingRule", "id", s.ids["forward"])
+	s.async("", "", "a-user", "deleteIpForwardingRule", "id", s.ids["open"])
+	s.async("", "", "a-user", "disableStaticNat", "ipaddressid", s.ids["static"])
 	s.async("", "", "a-user", "deleteEgressFirewallRule", "id", s.ids["egress"])
 	s.async("", "", "a-user", "deleteFirewallRule", "id", s.ids["rule"])
 	s.async("", "", "a-user", "disassociateIpAddress", "id", s.ids["ip"])
@@ -290,6 +302,11 @@ func (s *story) foreign() {
 		{"deleteFirewallRule", "id", "rule", nil},
 		{"deleteEgressFirewallRule", "id", "egress", nil},
 		{"deletePortForwardingRule", "id", "forward", nil},
+		{"enableStaticNat", "ipaddressid", "static", []string{"virtualmachineid", s.ids["vm"]}},
+		{"disableStaticNat", "ipaddressid", "static", nil},
+		{"createIpForwardingRule", "ipaddressid", "static", []string{"protocol", "tcp", "startport", "1"}},
+		{"deleteIpForwardingRule", "id", "open", nil},
+		{"listIpForwardingRules", "ipaddressid", "static", nil},
 		{"listFirewallRules", "ipaddressid", "ip", nil},
 		{"listEgressFirewallRules", "networkid", "network", nil},
 		{"listPortForwardingRules", "networkid", "network", nil},
@@ -309,8 +326,10 @@ func (s *story) foreign() {
 	// Nor does the owner reach an egress rule by the ingress rules' command, or a free address by anything.
 	free := s.Must("root", "listPublicIpAddresses", "state", "Free", "listall", "true").String("publicipaddress.id")
 	for _, params := range [][]string{
-		{"deleteFirewallRule", "id", s.ids["egress"]}, {"deleteEgressFirewallRule", "id", s.ids["rule"]},
-		{"createFirewallRule", "ipaddressid", free, "protocol", "tcp"}, {"disassociateIpAddress", "id", free},
+		{"deleteFirewallRule", "id", s.ids["egress"]},
+		{"deleteEgressFirewallRule", "id", s.ids["rule"]},
+		{"createFirewallRule", "ipaddressid", free, "protocol", "tcp"},
+		{"disassociateIpAddress", "id", free},
 	} {
 		a := s.Call("a-user", params[0], params[1:]...)
 		if text, code := a.Error(); code != 431 || !strings.HasSuffix(text, "or entity does not exist") {

@@ -1,4 +1,4 @@
-// Package rule holds the commands of firewall rules, egress rules and port forwarding rules. What they do is in package
+// Package rule holds the commands of firewall rules, egress rules, port forwarding rules and static NAT. What they do is in package
 // network.
 package rule
 
@@ -19,6 +19,7 @@ func Commands(d Deps) []api.Command {
 	return []api.Command{
 		h.open(), h.listIngress(), h.closeIngress(), h.openEgress(), h.listEgress(), h.closeEgress(),
 		h.forward(), h.listForwards(), h.unforward(),
+		h.enableStatic(), h.disableStatic(), h.openStatic(), h.listStatic(), h.closeStatic(),
 	}
 }
 
@@ -34,16 +35,20 @@ func Entities() []api.Entity {
 			return api.Owner{Account: f.AccountID, Domain: f.DomainID}, true
 		}
 	}
-	return []api.Entity{
-		{Name: "firewallrule", Lookup: firewall(false)},
-		{Name: "egressfirewallrule", Lookup: firewall(true)},
-		{Name: "portforwardingrule", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+	forwarding := func(static bool) func(store.Reader, cloud.ID) (api.Owner, bool) {
+		return func(r store.Reader, id cloud.ID) (api.Owner, bool) {
 			p, ok := tables.PortForwardingRules.Get(r, id)
-			if !ok {
+			if !ok || p.Static != static {
 				return api.Owner{}, false
 			}
 			return api.Owner{Account: p.AccountID, Domain: p.DomainID}, true
-		}},
+		}
+	}
+	return []api.Entity{
+		{Name: "firewallrule", Lookup: firewall(false)},
+		{Name: "egressfirewallrule", Lookup: firewall(true)},
+		{Name: "portforwardingrule", Lookup: forwarding(false)},
+		{Name: "ipforwardingrule", Lookup: forwarding(true)},
 	}
 }
 

@@ -134,7 +134,7 @@ func (h handlers) listForwards() api.Command {
 				}
 				return func(yield func(*cloud.PortForwardingRule) bool) {
 					for f := range rows {
-						if (p.ID.IsZero() || f.ID == p.ID) && (p.NetworkID.IsZero() || f.NetworkID == p.NetworkID) && !yield(f) {
+						if !f.Static && (p.ID.IsZero() || f.ID == p.ID) && (p.NetworkID.IsZero() || f.NetworkID == p.NetworkID) && !yield(f) {
 							return
 						}
 					}

@@ -84,6 +84,8 @@ type Answer struct {
 	KeyPair             string            `json:"keypair,omitempty" doc:"SSH key pair it was deployed with"`
 	KeyPairs            string            `json:"keypairs,omitempty" doc:"the same, for newer clients"`
 	IPAddress           string            `json:"ipaddress,omitempty" doc:"address of the default NIC"`
+	PublicIP            string            `json:"publicip,omitempty" doc:"public address that leads to it as a whole (static NAT)"`
+	PublicIPID          cloud.ID          `json:"publicipid,omitempty" doc:"that address"`
 	Details             map[string]string `json:"details,omitempty" doc:"details given at deployment"`
 	DisplayVM           bool              `json:"displayvm" doc:"always true"`
 	DynamicScaling      bool              `json:"isdynamicallyscalable" doc:"true where CPU and memory can change while it runs"`
@@ -135,6 +137,9 @@ func View(r store.Reader, vm *cloud.VM, v Viewer) Answer {
 		}
 	}
 	a.addNICs(r, vm, v)
+	if ip, ok := tables.PublicIPs.First(r, "vm", store.K(vm.ID)); ok {
+		a.PublicIP, a.PublicIPID = ip.Address.String(), ip.ID
+	}
 	a.addUsage(v.Usage)
 	return a
 }
