@@ -191,7 +191,7 @@ func (s *story) infrastructure() {
 		return tables.Zones.Edit(tx, s.zone, func(z *cloud.Zone) error { z.AllocationState = cloud.AllocationEnabled; return nil })
 	})
 	s.made("range", "vlan", "root", "createVlanIpRange", "zoneid", s.zone.String(), "vlan", "untagged", "gateway", "198.51.100.1",
-		"netmask", "255.255.255.0", "startip", "198.51.100.10", "endip", "198.51.100.12", "forvirtualnetwork", "true")
+		"netmask", "255.255.255.0", "startip", "198.51.100.10", "endip", "198.51.100.13", "forvirtualnetwork", "true")
 	s.list("root", "listVlanIpRanges", "zoneid", s.zone.String())
 	s.made("offering", "networkoffering", "root", "createNetworkOffering", "name", "isolated", "displaytext", "Isolated", "guestiptype", "isolated",
 		"traffictype", "GUEST", "supportedservices", "Dhcp,Dns,UserData,SourceNat,StaticNat,Firewall,PortForwarding", "conservemode", "true",
