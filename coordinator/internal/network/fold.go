@@ -173,7 +173,7 @@ func foldPasswords(tx *store.Tx, n *cloud.Network, host cloud.ID, takenBy []*net
 		if !ok || t.GetEpoch() > vm.PasswordEpoch || t.GetEpoch() <= vm.PasswordTaken {
 			continue
 		}
-		if rt, routed := RouterOf(tx, n.ID); vm.HostID != host && !(routed && rt.HostID == host) {
+		if rt, routed := RouterOf(tx, n.ID); vm.HostID != host && (!routed || rt.HostID != host) {
 			continue
 		}
 		vm.PasswordTaken = t.GetEpoch()

@@ -280,7 +280,9 @@ func domainName(s string) bool {
 			return false
 		}
 		for i := range len(label) {
-			if c := label[i]; !(c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '-') {
+			c := label[i]
+			letter, digit := c|0x20 >= 'a' && c|0x20 <= 'z', c >= '0' && c <= '9'
+			if !letter && !digit && c != '-' {
 				return false
 			}
 		}

@@ -174,7 +174,8 @@ func (a *Area) UpdatePhysical(tx *store.Tx, p *cloud.PhysicalNetwork, c Physical
 		set, _ := Segments(p)
 		for n := range tables.Networks.By(tx, "segment", store.K(p.ID)) {
 			o, ok := tables.NetworkOfferings.Get(tx, n.OfferingID)
-			if !set.Contains(n.Segment) && !(ok && o.SpecifyVLAN) {
+			chosen := ok && o.SpecifyVLAN
+			if !chosen && !set.Contains(n.Segment) {
 				return cloud.Errorf(cloud.InUse, "The vlan range cannot lose %d: network %s has it", n.Segment, n.Name)
 			}
 		}
