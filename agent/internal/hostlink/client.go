@@ -61,7 +61,7 @@ const (
 	firstPause       = 200 * time.Millisecond
 	// All agents of a fleet are back within seconds after a coordinator's restart, yet not all at once.
 	lastPause = 3 * time.Second
-	// After a refusal that a retry will not change soon.
+	// At most this long after a refusal.
 	refusedPause = 30 * time.Second
 	maxMessage   = 256 << 20
 	// Changes within this time go up in one observation.
@@ -127,7 +127,7 @@ func (c *Client) Connected() (bool, error) {
 
 // Run joins when needed and keeps the link until ctx ends.
 func (c *Client) Run(ctx context.Context) {
-	pause := firstPause
+	pause, refusals := firstPause, 0
 	for next := 0; ctx.Err() == nil; next++ {
 		begin := time.Now()
 		err := c.once(ctx, next)
@@ -146,7 +146,12 @@ func (c *Client) Run(ctx context.Context) {
 		}
 		wait := pause/2 + rand.N(pause)
 		if code := status.Code(err); code == codes.Unauthenticated || code == codes.PermissionDenied {
-			wait = refusedPause/2 + rand.N(refusedPause)
+			// A coordinator that has just started may not know its hosts yet; one that means it is not to be bothered.
+			refusals++
+			refused := min(lastPause<<min(refusals, 5), refusedPause)
+			wait = refused/2 + rand.N(refused/2)
+		} else {
+			refusals = 0
 		}
 		select {
 		case <-ctx.Done():
