@@ -43,8 +43,10 @@ const (
 
 // newConfig parses the whole message; a guest that cannot be served is reported beside a config that serves the others.
 func newConfig(w *netspec.Dhcp4) (*config, error) {
-	c := &config{domain: w.GetDomain(), lease: max(w.GetLeaseSeconds(), minLease), mtu: uint16(min(w.GetMtu(), 0xffff)),
-		guests: make(map[kernel.MAC]*guest, len(w.GetGuests()))}
+	c := &config{
+		domain: w.GetDomain(), lease: max(w.GetLeaseSeconds(), minLease), mtu: uint16(min(w.GetMtu(), 0xffff)),
+		guests: make(map[kernel.MAC]*guest, len(w.GetGuests())),
+	}
 	var err error
 	if c.serverID, err = parse4(w.GetServerId()); err != nil {
 		return nil, fmt.Errorf("server id: %w", err)
@@ -101,8 +103,10 @@ func (c *config) addGuests(guests []*netspec.Guest) error {
 			errs = append(errs, fmt.Errorf("guest %s: %w", mac, err))
 			continue
 		}
-		c.guests[mac] = &guest{mac: mac, ip: ip, hostname: w.GetHostname(), vmID: w.GetVmId(),
-			defaultNIC: w.GetDefaultNic()}
+		c.guests[mac] = &guest{
+			mac: mac, ip: ip, hostname: w.GetHostname(), vmID: w.GetVmId(),
+			defaultNIC: w.GetDefaultNic(),
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -180,8 +180,11 @@ func TestAnswers(t *testing.T) {
 		{"init-reboot, cannot hear unicast", ask{kind: typeRequest, mac: mac1, broadcast: true, options: addrOption(optRequestedIP, "10.1.1.11")}, all},
 		{"init-reboot, moved from another network", ask{kind: typeRequest, mac: mac1, options: addrOption(optRequestedIP, "192.168.0.7")}, nak},
 		{"renewing or rebinding", ask{kind: typeRequest, mac: mac1, ciaddr: "10.1.1.11"}, ack},
-		{"renewing, broadcast flag without meaning", ask{kind: typeRequest, mac: mac1, ciaddr: "10.1.1.11", broadcast: true},
-			strings.Replace(ack, "yiaddr 10.1.1.11", "yiaddr 10.1.1.11 broadcast", 1)},
+		{
+			"renewing, broadcast flag without meaning",
+			ask{kind: typeRequest, mac: mac1, ciaddr: "10.1.1.11", broadcast: true},
+			strings.Replace(ack, "yiaddr 10.1.1.11", "yiaddr 10.1.1.11 broadcast", 1),
+		},
 		{"renewing another address", ask{kind: typeRequest, mac: mac1, ciaddr: "10.1.1.12"}, nak},
 		{"request without any address", ask{kind: typeRequest, mac: mac1}, "silence"},
 		{"inform", ask{kind: typeInform, mac: mac1, ciaddr: "10.1.1.11"}, "to 02:00:00:00:01:01 10.1.1.11 53=05" + server + defaults},
@@ -194,26 +197,52 @@ func TestAnswers(t *testing.T) {
 		{"bootp without a type", ask{mac: mac1}, "silence"},
 		{"stranger", ask{kind: typeDiscover, mac: stranger}, "silence"},
 		{"another's name in the message", ask{kind: typeDiscover, mac: mac1, sender: stranger}, "silence"},
-		{"wanted options, in that order and once", ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 6, 28, 3, 200, 3, 1, 12}},
-			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 28=0a0101ff 3=0a010101 1=ffffff00 12=web1"},
-		{"mask though not asked for", ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 1, 15}},
-			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 15=cs1.internal 1=ffffff00"},
-		{"old Windows routes", ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 2, 1, 249}},
-			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00 249=20a9fea9fe0a010102000a010101"},
-		{"client id comes back", ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 1, 1, optClientID, 3, 0xff, 1, 2}},
-			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00 61=ff0102"},
+		{
+			"wanted options, in that order and once",
+			ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 6, 28, 3, 200, 3, 1, 12}},
+			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 28=0a0101ff 3=0a010101 1=ffffff00 12=web1",
+		},
+		{
+			"mask though not asked for",
+			ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 1, 15}},
+			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 15=cs1.internal 1=ffffff00",
+		},
+		{
+			"old Windows routes",
+			ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 2, 1, 249}},
+			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00 249=20a9fea9fe0a010102000a010101",
+		},
+		{
+			"client id comes back",
+			ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 1, 1, optClientID, 3, 0xff, 1, 2}},
+			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00 61=ff0102",
+		},
 		{"client id comes back with nak", ask{kind: typeRequest, mac: mac1, ciaddr: "10.1.1.77", options: []byte{optClientID, 1, 9}}, nak + " 61=09"},
-		{"a NIC that is not the default one", ask{kind: typeDiscover, mac: mac2},
-			"to 02:00:00:00:01:02 10.1.1.12 yiaddr 10.1.1.12 53=02" + server + times + " 1=ffffff00 12=web2 15=cs1.internal 26=05aa 28=0a0101ff"},
-		{"relay", ask{kind: typeDiscover, mac: mac1, sender: stranger, giaddr: "10.9.9.1", options: []byte{optParameterList, 1, 1, optRelayAgent, 3, 1, 1, 7}},
-			"relay 10.9.9.1 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00 82=010107"},
+		{
+			"a NIC that is not the default one",
+			ask{kind: typeDiscover, mac: mac2},
+			"to 02:00:00:00:01:02 10.1.1.12 yiaddr 10.1.1.12 53=02" + server + times + " 1=ffffff00 12=web2 15=cs1.internal 26=05aa 28=0a0101ff",
+		},
+		{
+			"relay",
+			ask{kind: typeDiscover, mac: mac1, sender: stranger, giaddr: "10.9.9.1", options: []byte{optParameterList, 1, 1, optRelayAgent, 3, 1, 1, 7}},
+			"relay 10.9.9.1 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00 82=010107",
+		},
 		{"relay, nak is to be broadcast", ask{kind: typeRequest, mac: mac1, giaddr: "10.9.9.1", ciaddr: "10.1.1.99"}, "relay 10.9.9.1 broadcast 53=06" + server},
 		{"relay that is not allowed", ask{kind: typeDiscover, mac: mac1, giaddr: "10.1.1.13"}, "silence"},
-		{"relay agent option of a client", ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 1, 1, optRelayAgent, 1, 7}},
-			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00"},
-		{"options in file and sname", ask{kind: typeRequest, mac: mac1, options: []byte{optOverload, 1, 3, optPad},
-			file: append(addrOption(optRequestedIP, "10.1.1.11"), optEnd), sname: []byte{optParameterList, 1, 1, optEnd}},
-			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=05" + server + times + " 1=ffffff00"},
+		{
+			"relay agent option of a client",
+			ask{kind: typeDiscover, mac: mac1, options: []byte{optParameterList, 1, 1, optRelayAgent, 1, 7}},
+			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=02" + server + times + " 1=ffffff00",
+		},
+		{
+			"options in file and sname",
+			ask{
+				kind: typeRequest, mac: mac1, options: []byte{optOverload, 1, 3, optPad},
+				file: append(addrOption(optRequestedIP, "10.1.1.11"), optEnd), sname: []byte{optParameterList, 1, 1, optEnd},
+			},
+			"to 02:00:00:00:01:01 10.1.1.11 yiaddr 10.1.1.11 53=05" + server + times + " 1=ffffff00",
+		},
 		{"file and sname without overload are no options", ask{kind: typeRequest, mac: mac1, file: addrOption(optRequestedIP, "10.1.1.11")}, "silence"},
 		{"option that runs over the end", ask{kind: typeDiscover, mac: mac1, options: []byte{optClientID, 200, 1}}, "silence"},
 	}
@@ -242,7 +271,8 @@ func TestOverload(t *testing.T) {
 	w.Guests[0].Hostname = strings.Repeat("h", 50)
 	s := newTestService(t, w)
 	r, _ := s.server.answer(ask{kind: typeDiscover, mac: mac1, options: []byte{
-		optParameterList, 6, 1, 3, 6, 15, 12, 121}}.frame(), make([]byte, 2048), ownMAC)
+		optParameterList, 6, 1, 3, 6, 15, 12, 121,
+	}}.frame(), make([]byte, 2048), ownMAC)
 	if size := len(r) - etherLen; size > minMaxSize {
 		t.Errorf("datagram of %d bytes, the client takes %d", size, minMaxSize)
 	}
@@ -254,7 +284,8 @@ func TestOverload(t *testing.T) {
 	}
 	// A client that takes more gets everything in one place.
 	r, _ = s.server.answer(ask{kind: typeDiscover, mac: mac1, options: []byte{
-		optMaxSize, 2, 5, 220, optParameterList, 6, 1, 3, 6, 15, 12, 121}}.frame(), make([]byte, 2048), ownMAC)
+		optMaxSize, 2, 5, 220, optParameterList, 6, 1, 3, 6, 15, 12, 121,
+	}}.frame(), make([]byte, 2048), ownMAC)
 	if got := describe(r, netip.Addr{}); strings.Contains(got, "52=") || !strings.Contains(got, "15="+w.Domain) {
 		t.Errorf("with room enough: %s", got)
 	}
@@ -343,10 +374,15 @@ func TestClasslessRoutes(t *testing.T) {
 		want   string
 	}{
 		{"none", nil, ""},
-		{"bytes as far as the prefix reaches", []*netspec.Route{
-			{Destination: "10.0.0.0/8", Gateway: "1.2.3.4"}, {Destination: "10.17.0.0/12", Gateway: "1.2.3.4"},
-			{Destination: "192.168.128.0/17", Gateway: "1.2.3.4"}},
-			"080a01020304" + "0c0a1001020304" + "11c0a88001020304" + "000a000001"},
+		{
+			"bytes as far as the prefix reaches",
+			[]*netspec.Route{
+				{Destination: "10.0.0.0/8", Gateway: "1.2.3.4"},
+				{Destination: "10.17.0.0/12", Gateway: "1.2.3.4"},
+				{Destination: "192.168.128.0/17", Gateway: "1.2.3.4"},
+			},
+			"080a01020304" + "0c0a1001020304" + "11c0a88001020304" + "000a000001",
+		},
 		{"own default route", []*netspec.Route{{Destination: "0.0.0.0/0", Gateway: "1.2.3.4"}}, "0001020304"},
 	} {
 		b, err := encodeRoutes(tt.routes, gateway)
@@ -359,7 +395,8 @@ func TestClasslessRoutes(t *testing.T) {
 // FuzzAnswer feeds frames: an answer must be well formed, and only go to a known guest whose own frame asked.
 func FuzzAnswer(f *testing.F) {
 	for _, a := range []ask{
-		{kind: typeDiscover, mac: mac1}, {kind: typeRequest, mac: mac2, ciaddr: "10.1.1.12"},
+		{kind: typeDiscover, mac: mac1},
+		{kind: typeRequest, mac: mac2, ciaddr: "10.1.1.12"},
 		{kind: typeInform, mac: mac1, ciaddr: "10.1.1.11", broadcast: true},
 		{kind: typeDiscover, mac: mac1, giaddr: "10.9.9.1", options: []byte{optRelayAgent, 3, 1, 1, 7}},
 		{kind: typeRequest, mac: mac1, options: []byte{optOverload, 1, 3}, file: addrOption(optRequestedIP, "10.1.1.11")},

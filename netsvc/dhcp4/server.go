@@ -37,8 +37,10 @@ const (
 	eventCount
 )
 
-var eventNames = [eventCount]string{"discover", "request", "decline", "release", "inform", "offer", "ack", "nak",
-	"dropped_malformed", "dropped_stranger", "dropped_spoofed", "dropped_other", "dropped_send"}
+var eventNames = [eventCount]string{
+	"discover", "request", "decline", "release", "inform", "offer", "ack", "nak",
+	"dropped_malformed", "dropped_stranger", "dropped_spoofed", "dropped_other", "dropped_send",
+}
 
 // server is the protocol, without sockets: a request goes in, an answer may come out.
 type server struct {

@@ -68,8 +68,10 @@ func New(ctx context.Context, k Kernel, log *slog.Logger) *Service {
 	s := &Service{k: k, log: log, udp: map[string]*udpListener{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.forwarder = forwarder{dial: k.Dial, open: map[netip.Addr]int{}}
-	s.tcp = guestsock.NewSet(guestsock.Options{Kernel: k, Serve: s.serveTCP, PerGuest: connsPerGuest, Total: connsTotal,
-		Log: log, Limited: func() { s.counts.limited.Add(1) }})
+	s.tcp = guestsock.NewSet(guestsock.Options{
+		Kernel: k, Serve: s.serveTCP, PerGuest: connsPerGuest, Total: connsTotal,
+		Log: log, Limited: func() { s.counts.limited.Add(1) },
+	})
 	return s
 }
 
@@ -291,14 +293,14 @@ func (s *Service) serveTCP(l net.Listener) error {
 			defer c.Close()
 			stop := context.AfterFunc(s.ctx, func() { c.Close() })
 			defer stop()
-			if err := s.handleTCP(c.(*guestsock.Conn)); err != nil && !errors.Is(err, io.EOF) {
+			if err := s.handleTCP(c.(*guestsock.Conn)); !errors.Is(err, io.EOF) {
 				s.log.Debug("tcp client", "err", err)
 			}
 		})
 	}
 }
 
-// handleTCP answers the questions of one connection, one after the other.
+// handleTCP answers the questions of one connection, one after the other, and says why it ended.
 func (s *Service) handleTCP(c *guestsock.Conn) error {
 	in := make([]byte, 1024)
 	var q query

@@ -62,7 +62,8 @@ func TestWalk(t *testing.T) {
 			Text: routerText("", "-A WISP-FW-EGR -j DROP\n", ""),
 		}, {
 			Name: "rules of every kind, egress allowed by default",
-			Want: &netspec.Firewall{PublicLink: "pub0", GuestLink: "gw0", GuestCidr: "10.1.1.0/24", EgressDefaultAllow: true,
+			Want: &netspec.Firewall{
+				PublicLink: "pub0", GuestLink: "gw0", GuestCidr: "10.1.1.0/24", EgressDefaultAllow: true,
 				Ingress: []*netspec.FirewallRule{
 					{Id: "a1", Protocol: "tcp", PublicIp: "203.0.113.5", StartPort: 22, EndPort: 22, Cidrs: []string{"198.51.100.7/24", "192.0.2.1/32"}},
 					{Id: "a2", Protocol: "udp", PublicIp: "203.0.113.5", StartPort: 1000, EndPort: 2000},
@@ -110,8 +111,10 @@ func TestWalk(t *testing.T) {
 `),
 		}, {
 			Name: "egress denied by default",
-			Want: &netspec.Firewall{PublicLink: "pub0", GuestLink: "gw0", GuestCidr: "10.1.1.0/24",
-				Egress: []*netspec.FirewallRule{{Id: "e1", Protocol: "tcp", StartPort: 443, EndPort: 443}}},
+			Want: &netspec.Firewall{
+				PublicLink: "pub0", GuestLink: "gw0", GuestCidr: "10.1.1.0/24",
+				Egress: []*netspec.FirewallRule{{Id: "e1", Protocol: "tcp", StartPort: 443, EndPort: 443}},
+			},
 			Text: routerText("", `-A WISP-FW-EGR -p tcp -m tcp --dport 443 -m comment --comment e1 -j ACCEPT
 -A WISP-FW-EGR -j DROP
 `, ""),
@@ -160,8 +163,10 @@ func rule(id string, port uint32) *netspec.FirewallRule {
 }
 
 func router(allow bool, ingress, egress []*netspec.FirewallRule) *netspec.Firewall {
-	return &netspec.Firewall{PublicLink: "pub0", GuestLink: "gw0", GuestCidr: "10.1.1.0/24", EgressDefaultAllow: allow,
-		Ingress: ingress, Egress: egress}
+	return &netspec.Firewall{
+		PublicLink: "pub0", GuestLink: "gw0", GuestCidr: "10.1.1.0/24", EgressDefaultAllow: allow,
+		Ingress: ingress, Egress: egress,
+	}
 }
 
 // TestNarrow: between the old and the new firewall nothing is open that either closes.
@@ -174,22 +179,34 @@ func TestNarrow(t *testing.T) {
 		same      *netspec.Firewall // what Narrow must leave: exactly the chains of this one
 	}{
 		{"first of all", nil, router(true, rules{rule("a", 1)}, nil), router(false, nil, nil)},
-		{"rule added", router(false, rules{rule("a", 1)}, nil), router(false, rules{rule("a", 1), rule("b", 2)}, nil),
-			router(false, rules{rule("a", 1)}, nil)},
-		{"rule removed", router(false, rules{rule("a", 1), rule("b", 2)}, nil), router(false, rules{rule("a", 1)}, nil),
-			router(false, rules{rule("a", 1)}, nil)},
-		{"rule changed under its id", router(false, rules{rule("a", 1)}, nil), router(false, rules{rule("a", 2)}, nil),
-			router(false, nil, nil)},
-		{"two rules of one id", router(false, rules{rule("", 1), rule("", 2)}, nil), router(false, rules{rule("", 2), rule("", 3)}, nil),
-			router(false, rules{rule("", 2)}, nil)},
+		{
+			"rule added", router(false, rules{rule("a", 1)}, nil), router(false, rules{rule("a", 1), rule("b", 2)}, nil),
+			router(false, rules{rule("a", 1)}, nil),
+		},
+		{
+			"rule removed", router(false, rules{rule("a", 1), rule("b", 2)}, nil), router(false, rules{rule("a", 1)}, nil),
+			router(false, rules{rule("a", 1)}, nil),
+		},
+		{
+			"rule changed under its id", router(false, rules{rule("a", 1)}, nil), router(false, rules{rule("a", 2)}, nil),
+			router(false, nil, nil),
+		},
+		{
+			"two rules of one id", router(false, rules{rule("", 1), rule("", 2)}, nil), router(false, rules{rule("", 2), rule("", 3)}, nil),
+			router(false, rules{rule("", 2)}, nil),
+		},
 		{"egress turned from allow to deny", router(true, nil, nil), router(false, nil, rules{e1}), router(false, nil, nil)},
 		{"egress turned from deny to allow", router(false, nil, rules{e1}), router(true, nil, rules{e2}), router(false, nil, nil)},
 		{"egress denials changed", router(true, nil, rules{e1}), router(true, nil, rules{e2}), router(true, nil, rules{e1, e2})},
 		{"egress allowances changed", router(false, nil, rules{e1}), router(false, nil, rules{e2, e1}), router(false, nil, rules{e1})},
-		{"other links", router(true, rules{rule("a", 1)}, nil),
-			&netspec.Firewall{PublicLink: "pub1", GuestLink: "gw0", GuestCidr: "10.1.1.0/24", EgressDefaultAllow: true,
-				Ingress: rules{rule("a", 1)}},
-			&netspec.Firewall{PublicLink: "pub1", GuestLink: "gw0", GuestCidr: "10.1.1.0/24"}},
+		{
+			"other links", router(true, rules{rule("a", 1)}, nil),
+			&netspec.Firewall{
+				PublicLink: "pub1", GuestLink: "gw0", GuestCidr: "10.1.1.0/24", EgressDefaultAllow: true,
+				Ingress: rules{rule("a", 1)},
+			},
+			&netspec.Firewall{PublicLink: "pub1", GuestLink: "gw0", GuestCidr: "10.1.1.0/24"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

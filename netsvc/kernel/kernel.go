@@ -215,8 +215,10 @@ func (k *Kernel) Routes(p Protocol) ([]Route, error) {
 	}
 	var routes []Route
 	for _, r := range all {
-		route := Route{Table: r.Table, LinkIndex: r.LinkIndex, Metric: r.Priority, Protocol: p,
-			Destination: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
+		route := Route{
+			Table: r.Table, LinkIndex: r.LinkIndex, Metric: r.Priority, Protocol: p,
+			Destination: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+		}
 		if d, ok := prefixOf(r.Dst); ok {
 			route.Destination = d
 		}

@@ -173,8 +173,10 @@ func TestPacketInfo(t *testing.T) {
 func TestChangeChainsIsAllOrNothing(t *testing.T) {
 	k, _, _ := open(t)
 	ctx := t.Context()
-	good := kernel.Change{Table: "filter", Policies: map[string]string{"FORWARD": "DROP"},
-		Load: []kernel.Chain{{Name: "T-A", Rules: []string{"-j T-B"}}, {Name: "T-B", Rules: []string{"-j ACCEPT"}}}}
+	good := kernel.Change{
+		Table: "filter", Policies: map[string]string{"FORWARD": "DROP"},
+		Load: []kernel.Chain{{Name: "T-A", Rules: []string{"-j T-B"}}, {Name: "T-B", Rules: []string{"-j ACCEPT"}}},
+	}
 	if err := k.ChangeChains(ctx, good); err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +184,10 @@ func TestChangeChainsIsAllOrNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := kernel.Change{Table: "filter", Policies: map[string]string{"FORWARD": "ACCEPT"},
-		Load: []kernel.Chain{{Name: "T-B"}, {Name: "T-C", Rules: []string{"-p nonsense -j ACCEPT"}}}}
+	bad := kernel.Change{
+		Table: "filter", Policies: map[string]string{"FORWARD": "ACCEPT"},
+		Load: []kernel.Chain{{Name: "T-B"}, {Name: "T-C", Rules: []string{"-p nonsense -j ACCEPT"}}},
+	}
 	if err := k.ChangeChains(ctx, bad); err == nil {
 		t.Error("a bad rule was loaded")
 	}

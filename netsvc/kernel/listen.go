@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -64,7 +65,7 @@ func bindControl(link string, more func(fd int) error) func(network, address str
 				return
 			}
 			if err = unix.BindToDevice(int(fd), link); err != nil {
-				if err == unix.ENODEV {
+				if errors.Is(err, unix.ENODEV) {
 					err = ErrNoLink
 				}
 				return

@@ -299,8 +299,10 @@ func (p *pass) wish(l kernel.Link, w *wish) {
 			continue
 		}
 		done[prefix] = true
-		r := kernel.Route{Table: kernel.MainTable, Destination: prefix, LinkIndex: l.Index, Source: a.Addr(),
-			Metric: w.metric[prefix], Protocol: kernel.ProtocolLink}
+		r := kernel.Route{
+			Table: kernel.MainTable, Destination: prefix, LinkIndex: l.Index, Source: a.Addr(),
+			Metric: w.metric[prefix], Protocol: kernel.ProtocolLink,
+		}
 		p.routes = append(p.routes, r)
 		if w.strictARP {
 			r.Table, r.Metric = kernel.LinkTable(l.Index), 0

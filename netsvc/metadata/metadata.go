@@ -84,8 +84,10 @@ func New(k Kernel, log *slog.Logger) *Service {
 			return context.WithValue(ctx, connKey{}, c)
 		},
 	}
-	s.sockets = guestsock.NewSet(guestsock.Options{Kernel: k, Serve: s.server.Serve, PerGuest: connsPerGuest,
-		Total: connsTotal, Log: log, Limited: func() { s.counts.limited.Add(1) }})
+	s.sockets = guestsock.NewSet(guestsock.Options{
+		Kernel: k, Serve: s.server.Serve, PerGuest: connsPerGuest,
+		Total: connsTotal, Log: log, Limited: func() { s.counts.limited.Add(1) },
+	})
 	return s
 }
 

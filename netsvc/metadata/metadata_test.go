@@ -54,8 +54,10 @@ func newTestService(t testing.TB) (*Service, *loopKernel) {
 	k.SetNeighbour(2, loopback, guestMAC)
 	s := New(k, slog.New(slog.DiscardHandler))
 	t.Cleanup(s.Close)
-	err := s.Apply(t.Context(), &netspec.Metadata{Links: []string{"svc0"}, Listen: []string{"10.1.1.2"},
-		Guests: []*netspec.GuestData{{Ip: "127.0.0.1", Mac: guestMAC.String(), UserData: []byte("data"), MetaData: map[string]string{"k": "v"}}}})
+	err := s.Apply(t.Context(), &netspec.Metadata{
+		Links: []string{"svc0"}, Listen: []string{"10.1.1.2"},
+		Guests: []*netspec.GuestData{{Ip: "127.0.0.1", Mac: guestMAC.String(), UserData: []byte("data"), MetaData: map[string]string{"k": "v"}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,8 +78,10 @@ type Namespace struct {
 
 // New returns a Namespace that has no spec.
 func New(o Options) *Namespace {
-	return &Namespace{o: o, started: o.Now(), wake: make(chan struct{}, 1), errs: map[string]error{},
-		changed: make(chan struct{})}
+	return &Namespace{
+		o: o, started: o.Now(), wake: make(chan struct{}, 1), errs: map[string]error{},
+		changed: make(chan struct{}),
+	}
 }
 
 // ErrRefused is wrapped by errors of Accept.

@@ -114,9 +114,11 @@ func TestApplyInOrderAndObserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := waitFor(t, n, "generation 3", applied(3))
-	want := &netspec.Observation{NetworkId: "n", AppliedGeneration: 3, TriedGeneration: 3, Version: "v1", StartedUnixMs: 1000,
+	want := &netspec.Observation{
+		NetworkId: "n", AppliedGeneration: 3, TriedGeneration: 3, Version: "v1", StartedUnixMs: 1000,
 		Services: []*netspec.ServiceStatus{{Name: "a", Ready: true}, {Name: "firewall", Ready: true, Repairs: 7}, {Name: "b", Ready: true}},
-		Leases:   []*netspec.Lease{{Mac: "m"}}}
+		Leases:   []*netspec.Lease{{Mac: "m"}},
+	}
 	if diff := cmp.Diff(want, o, protocmp.Transform()); diff != "" {
 		t.Errorf("observation (-want +got):\n%s", diff)
 	}
@@ -317,7 +319,10 @@ func TestSession(t *testing.T) {
 	// A newer connection replaces it; the spec stays.
 	second := source.connect()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("the older connection ended with %v", err)
+		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("the older connection lives on")
 	}

@@ -153,7 +153,8 @@ func (n *Namespace) report(ctx context.Context, w *specio.Writer, asked <-chan s
 
 func refusal(generation uint64, err error) *netspec.FromService {
 	return &netspec.FromService{Message: &netspec.FromService_Refusal{
-		Refusal: &netspec.Refusal{Generation: generation, Reason: err.Error()}}}
+		Refusal: &netspec.Refusal{Generation: generation, Reason: err.Error()},
+	}}
 }
 
 // deadlineWriter gives each write a time to end in, where the stream can.

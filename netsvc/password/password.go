@@ -71,8 +71,10 @@ type guest struct {
 // New returns a Service that serves nothing yet; changed is called when a guest confirmed, and must not block.
 func New(k guestsock.Kernel, log *slog.Logger, changed func()) *Service {
 	s := &Service{log: log, changed: changed, taken: map[netip.Addr]uint64{}}
-	s.sockets = guestsock.NewSet(guestsock.Options{Kernel: k, Serve: s.serve, PerGuest: connsPerGuest,
-		Total: connsTotal, Log: log, Limited: func() { s.counts.limited.Add(1) }})
+	s.sockets = guestsock.NewSet(guestsock.Options{
+		Kernel: k, Serve: s.serve, PerGuest: connsPerGuest,
+		Total: connsTotal, Log: log, Limited: func() { s.counts.limited.Add(1) },
+	})
 	return s
 }
 

@@ -112,6 +112,7 @@ func overlap(taken []*netspec.PortForwardRule, rule *netspec.PortForwardRule) er
 func lastPublic(r *netspec.PortForwardRule) uint32 {
 	return max(r.GetPublicStartPort(), r.GetPublicEndPort())
 }
+
 func lastGuest(r *netspec.PortForwardRule) uint32 {
 	return max(r.GetGuestStartPort(), r.GetGuestEndPort())
 }

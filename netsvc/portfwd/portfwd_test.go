@@ -18,8 +18,10 @@ func forward(rules ...*netspec.PortForwardRule) *netspec.PortForward {
 }
 
 func rule(id, protocol, public string, p1, p2 uint32, guest string, g1, g2 uint32) *netspec.PortForwardRule {
-	return &netspec.PortForwardRule{Id: id, Protocol: protocol, PublicIp: public, PublicStartPort: p1, PublicEndPort: p2,
-		GuestIp: guest, GuestStartPort: g1, GuestEndPort: g2}
+	return &netspec.PortForwardRule{
+		Id: id, Protocol: protocol, PublicIp: public, PublicStartPort: p1, PublicEndPort: p2,
+		GuestIp: guest, GuestStartPort: g1, GuestEndPort: g2,
+	}
 }
 
 const (

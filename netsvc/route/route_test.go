@@ -28,8 +28,10 @@ func prepare(t *testing.T, k netsvctest.Kernel) {
 		if err := k.SetLinkUp(l.Index, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := k.ReplaceRoute(kernel.Route{Table: kernel.MainTable, Destination: prefix.Masked(), LinkIndex: l.Index,
-			Source: prefix.Addr(), Protocol: kernel.ProtocolLink}); err != nil {
+		if err := k.ReplaceRoute(kernel.Route{
+			Table: kernel.MainTable, Destination: prefix.Masked(), LinkIndex: l.Index,
+			Source: prefix.Addr(), Protocol: kernel.ProtocolLink,
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -70,8 +70,10 @@ func TestDhclientRenewsAndReleases(t *testing.T) {
 		`BOUND) ip address replace $new_ip_address/24 dev $interface; env >> `+env+`;; esac`)
 	client := []string{"dhclient", "-sf", hook, "-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid")}
 	l.g1.Must(append(client, "-1", "-v", "eth0")...)
-	want := []string{"new_dhcp_lease_time=60", "new_dhcp_server_identifier=10.1.1.2", "new_host_name=web1",
-		"new_ip_address=10.1.1.11", "new_routers=10.1.1.1", "new_subnet_mask=255.255.255.0"}
+	want := []string{
+		"new_dhcp_lease_time=60", "new_dhcp_server_identifier=10.1.1.2", "new_host_name=web1",
+		"new_ip_address=10.1.1.11", "new_routers=10.1.1.1", "new_subnet_mask=255.255.255.0",
+	}
 	got := pick(readFile(t, env), "new_ip_address", "new_subnet_mask", "new_routers", "new_host_name",
 		"new_dhcp_server_identifier", "new_dhcp_lease_time")
 	if diff := cmp.Diff(want, got); diff != "" {

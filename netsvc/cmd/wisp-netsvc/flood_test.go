@@ -25,8 +25,10 @@ func BenchmarkDHCPExchange(b *testing.B) {
 			s := spec()
 			s.Dhcp4.Subnet, s.Dhcp4.Gateway, s.Dhcp4.Guests = "10.0.0.0/8", gwIP, nil
 			for i := range clients {
-				s.Dhcp4.Guests = append(s.Dhcp4.Guests, &netspec.Guest{Mac: clientMAC(i).String(), VmId: fmt.Sprint(i),
-					Ip: fmt.Sprintf("10.2.%d.%d", i>>8, i&255), Hostname: fmt.Sprintf("vm%d", i), DefaultNic: true})
+				s.Dhcp4.Guests = append(s.Dhcp4.Guests, &netspec.Guest{
+					Mac: clientMAC(i).String(), VmId: fmt.Sprint(i),
+					Ip: fmt.Sprintf("10.2.%d.%d", i>>8, i&255), Hostname: fmt.Sprintf("vm%d", i), DefaultNic: true,
+				})
 			}
 			l.apply(s)
 			l.g1.Must("ip", "link", "set", "eth0", "up")
@@ -51,8 +53,10 @@ func BenchmarkDNSQuestion(b *testing.B) {
 	l.addressGuests()
 	s := spec()
 	for i := range questionNames {
-		s.Dns.Records = append(s.Dns.Records, &netspec.DnsRecord{Name: fmt.Sprintf("vm%d", i), TtlSeconds: 30,
-			Addresses: []string{fmt.Sprintf("10.2.%d.%d", i>>8, i&255)}})
+		s.Dns.Records = append(s.Dns.Records, &netspec.DnsRecord{
+			Name: fmt.Sprintf("vm%d", i), TtlSeconds: 30,
+			Addresses: []string{fmt.Sprintf("10.2.%d.%d", i>>8, i&255)},
+		})
 	}
 	l.apply(s)
 	before := cpuTime(b, l.process.Cmd.Process.Pid)
@@ -91,7 +95,7 @@ func BenchmarkIdle(b *testing.B) {
 	pid := l.process.Cmd.Process.Pid
 	before, began := cpuTime(b, pid), time.Now()
 	for b.Loop() {
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 	}
 	b.ReportMetric(100*float64(cpuTime(b, pid)-before)/float64(time.Since(began)), "cpu-%")
 	b.Log(resident(b, pid))

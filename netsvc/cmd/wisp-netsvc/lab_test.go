@@ -118,8 +118,11 @@ func wireLab(t testing.TB) *lab {
 		name, mac string
 		own       string
 	}{
-		{l.router, "ps", svcMAC, "wsvc1"}, {l.router, "pg", gwMAC, "wgw1"},
-		{l.g1, "p1", g1MAC, "eth0"}, {l.g2, "p2", g2MAC, "eth0"}, {l.evil, "p3", evilMAC, "eth0"},
+		{l.router, "ps", svcMAC, "wsvc1"},
+		{l.router, "pg", gwMAC, "wgw1"},
+		{l.g1, "p1", g1MAC, "eth0"},
+		{l.g2, "p2", g2MAC, "eth0"},
+		{l.evil, "p3", evilMAC, "eth0"},
 	} {
 		netsvctest.Wire(l.bridge, port.name, "", port.node, port.own, port.mac)
 		l.bridge.Must("ip", "link", "set", port.name, "master", "br0", "up")
@@ -197,7 +200,7 @@ func (l *lab) waitFor(what string, condition func(*netspec.Observation) bool) *n
 	var last *netspec.Observation
 	netsvctest.Wait(l.t, what, 15*time.Second, func() (bool, string) {
 		last = l.peer.observation()
-		return last != nil && condition(last), last.String()
+		return last != nil && condition(last), last.String() + l.peer.trouble()
 	})
 	return last
 }
@@ -262,14 +265,22 @@ func spec() *netspec.NetSpec {
 		Portfwd: &netspec.PortForward{
 			PublicLink: "pub0", GuestLink: "gw0", GuestCidr: guestCIDR, GuestGateway: gwIP,
 			Rules: []*netspec.PortForwardRule{
-				{Id: "pf-web", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 8000, PublicEndPort: 8000,
-					GuestIp: g1IP, GuestStartPort: 80, GuestEndPort: 80},
-				{Id: "pf-closed", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 8001, PublicEndPort: 8001,
-					GuestIp: g1IP, GuestStartPort: 80, GuestEndPort: 80},
-				{Id: "pf-range", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 9000, PublicEndPort: 9002,
-					GuestIp: g1IP, GuestStartPort: 7000, GuestEndPort: 7002},
-				{Id: "pf-some", Protocol: "tcp", PublicIp: pubIP2, PublicStartPort: 8000, PublicEndPort: 8000,
-					GuestIp: g2IP, GuestStartPort: 80, GuestEndPort: 80},
+				{
+					Id: "pf-web", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 8000, PublicEndPort: 8000,
+					GuestIp: g1IP, GuestStartPort: 80, GuestEndPort: 80,
+				},
+				{
+					Id: "pf-closed", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 8001, PublicEndPort: 8001,
+					GuestIp: g1IP, GuestStartPort: 80, GuestEndPort: 80,
+				},
+				{
+					Id: "pf-range", Protocol: "tcp", PublicIp: pubIP, PublicStartPort: 9000, PublicEndPort: 9002,
+					GuestIp: g1IP, GuestStartPort: 7000, GuestEndPort: 7002,
+				},
+				{
+					Id: "pf-some", Protocol: "tcp", PublicIp: pubIP2, PublicStartPort: 8000, PublicEndPort: 8000,
+					GuestIp: g2IP, GuestStartPort: 80, GuestEndPort: 80,
+				},
 			},
 		},
 	}
@@ -323,10 +334,11 @@ func (p *peer) observation() *netspec.Observation {
 	return p.last
 }
 
-func (p *peer) state() (refusals []*netspec.Refusal, err error) {
+// trouble is what was refused and how the connection ended, for messages.
+func (p *peer) trouble() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]*netspec.Refusal(nil), p.refusals...), p.err
+	return fmt.Sprint(p.refusals, p.err)
 }
 
 // get asks the metrics socket.

@@ -155,8 +155,10 @@ func (p *Program) wire(k *kernel.Kernel) {
 // observe adds what guests did.
 func (p *Program) observe(o *netspec.Observation) {
 	for _, l := range p.dhcp.Leases() {
-		o.Leases = append(o.Leases, &netspec.Lease{Mac: l.MAC.String(), Ip: l.IP.String(), VmId: l.VMID,
-			ExpiresUnixMs: l.Expires.UnixMilli()})
+		o.Leases = append(o.Leases, &netspec.Lease{
+			Mac: l.MAC.String(), Ip: l.IP.String(), VmId: l.VMID,
+			ExpiresUnixMs: l.Expires.UnixMilli(),
+		})
 	}
 	for _, t := range p.password.Taken() {
 		o.PasswordsTaken = append(o.PasswordsTaken, &netspec.PasswordTaken{Ip: t.IP.String(), Epoch: t.Epoch})

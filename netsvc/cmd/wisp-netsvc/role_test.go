@@ -74,6 +74,7 @@ func talk(address string) {
 		return
 	}
 	answers := bufio.NewScanner(c)
+	pace := time.NewTicker(20 * time.Millisecond)
 	for n := 1; ; n++ {
 		began := time.Now()
 		_ = c.SetDeadline(began.Add(5 * time.Second))
@@ -86,6 +87,6 @@ func talk(address string) {
 			return
 		}
 		fmt.Printf("%d %s %d\n", n, answers.Text(), time.Since(began).Milliseconds())
-		time.Sleep(20 * time.Millisecond)
+		<-pace.C
 	}
 }

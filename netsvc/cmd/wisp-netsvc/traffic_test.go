@@ -22,8 +22,12 @@ func (l *lab) servers() {
 		node *netsvctest.Node
 		at   string
 	}{
-		{l.g1, g1IP + ":80"}, {l.g1, g1IP + ":7001"}, {l.g2, g2IP + ":80"},
-		{l.world, "198.51.100.7:80"}, {l.world, "198.51.100.7:25"}, {l.router, "0.0.0.0:9999"},
+		{l.g1, g1IP + ":80"},
+		{l.g1, g1IP + ":7001"},
+		{l.g2, g2IP + ":80"},
+		{l.world, "198.51.100.7:80"},
+		{l.world, "198.51.100.7:25"},
+		{l.router, "0.0.0.0:9999"},
 	} {
 		all = append(all, startRole(l.t, s.node, "whoami", s.at))
 	}
@@ -313,7 +317,8 @@ func TestLegsComeAndGo(t *testing.T) {
 			port int
 			want string
 		}{
-			{"in", l.world, pubIP, 8000, worldIP}, {"out", l.g2, "198.51.100.7", 80, pubIP},
+			{"in", l.world, pubIP, 8000, worldIP},
+			{"out", l.g2, "198.51.100.7", 80, pubIP},
 			{"another port of the namespace", l.g1, svcIP, 9999, "closed"},
 		} {
 			want := way.want

@@ -44,8 +44,10 @@ func upstreamAnswer(question []byte, limit int) []byte {
 			addresses = append(addresses, [4]byte{198, 18, 0, byte(i)})
 		}
 	}
-	m := dnsmessage.Message{Header: dnsmessage.Header{ID: h.ID, Response: true, RecursionAvailable: true,
-		RecursionDesired: h.RecursionDesired}, Questions: []dnsmessage.Question{q}}
+	m := dnsmessage.Message{Header: dnsmessage.Header{
+		ID: h.ID, Response: true, RecursionAvailable: true,
+		RecursionDesired: h.RecursionDesired,
+	}, Questions: []dnsmessage.Question{q}}
 	if len(addresses) == 0 {
 		m.RCode = dnsmessage.RCodeNameError
 	}

@@ -46,8 +46,10 @@ type neighbour struct {
 
 // New returns an empty namespace.
 func New() *Kernel {
-	return &Kernel{next: 2, sysctls: map[string]string{}, tables: map[string]*table{},
-		neighbours: map[neighbour]kernel.MAC{}}
+	return &Kernel{
+		next: 2, sysctls: map[string]string{}, tables: map[string]*table{},
+		neighbours: map[neighbour]kernel.MAC{},
+	}
 }
 
 // defaults are the values of a new namespace, by the last element of the key.

@@ -54,8 +54,10 @@ type Set struct {
 
 // NewSet returns a Set that listens nowhere.
 func NewSet(o Options) *Set {
-	return &Set{o: o, limits: &limits{perGuest: o.PerGuest, total: o.Total, open: map[netip.Addr]int{}},
-		listeners: map[Place]*listener{}}
+	return &Set{
+		o: o, limits: &limits{perGuest: o.PerGuest, total: o.Total, open: map[netip.Addr]int{}},
+		listeners: map[Place]*listener{},
+	}
 }
 
 // Apply makes the set of listeners be this one. Listeners that stay are not disturbed; one whose link was made anew
@@ -148,8 +150,10 @@ func (l *listener) Accept() (net.Conn, error) {
 			c.Close()
 			continue
 		}
-		return &Conn{TCPConn: c, Peer: peer, kernel: l.set.o.Kernel, index: l.index,
-			release: sync.OnceFunc(func() { l.set.limits.give(peer) })}, nil
+		return &Conn{
+			TCPConn: c, Peer: peer, kernel: l.set.o.Kernel, index: l.index,
+			release: sync.OnceFunc(func() { l.set.limits.give(peer) }),
+		}, nil
 	}
 }
 

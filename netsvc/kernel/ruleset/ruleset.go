@@ -204,7 +204,10 @@ func (s *Set) diff(want Want, have kernel.Table, known bool) (kernel.Change, map
 		if known {
 			now = s.want.Policies[builtin]
 		}
-		if now != policy && !(now == "" && policy == "ACCEPT") { // an unused table shows no policy: it is ACCEPT
+		if now == "" {
+			now = "ACCEPT" // an unused table shows none
+		}
+		if now != policy {
 			c.Policies[builtin] = policy
 		}
 	}

@@ -13,12 +13,12 @@ func CheckLink(name string) error {
 	return nil
 }
 
+// plain are the characters of ids that need no quoting.
+const plain = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
 // Comment is the match that names a rule for those who read the chain; it is empty for an id that would need quoting.
 func Comment(id string) string {
-	odd := func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-')
-	}
-	if id == "" || len(id) > 64 || strings.HasPrefix(id, "-") || strings.ContainsFunc(id, odd) {
+	if id == "" || len(id) > 64 || strings.HasPrefix(id, "-") || strings.Trim(id, plain) != "" {
 		return ""
 	}
 	return "-m comment --comment " + id
