@@ -14,10 +14,11 @@ PROGRAMS = $(wildcard coordinator/cmd/* agent/cmd/* netsvc/cmd/* systemvm/cmd/* 
 
 # Tests that boot guests or whole hosts run alone, one package at a time: two
 # emulated guests on two cores make every deadline of a third one late.
-HEAVY = $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/... 2>/dev/null)
+HEAVY = $(sort $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/...) \
+	$(addprefix github.com/wispcloud/wisp/,$(shell git grep -lE '"github.com/wispcloud/wisp/packaging/(lab|sandbox)"' -- '*_test.go' | xargs -n1 dirname | sort -u)))
 LIGHT = $(filter-out $(HEAVY),$(shell go list ./...))
 # Where goroutines share state.
-RACE  = $(filter-out $(HEAVY),$(shell go list ./coordinator/... ./agent/... ./netsvc/... 2>/dev/null))
+RACE  = $(filter-out $(HEAVY),$(shell go list ./coordinator/... ./agent/... ./netsvc/...))
 
 .PHONY: help
 help: ## list the targets
@@ -45,6 +46,12 @@ proto: ## lint the contract and generate its Go
 	$(TOOL) buf lint
 	$(TOOL) buf generate
 
+.PHONY: proto-current
+proto-current: ## the committed Go is that of the contract
+	@tmp=$$(mktemp -d) && trap 'rm -rf $$tmp' EXIT && $(TOOL) buf generate -o $$tmp && \
+	for f in $$(cd $$tmp && find . -name '*.pb.go'); do \
+		diff -u $$f $$tmp/$$f || { echo "$$f is not what make proto generates"; exit 1; }; done
+
 .PHONY: fmt
 fmt: ## format all Go
 	$(TOOL) gofumpt -w $(shell git ls-files '*.go' | grep -v '\.pb\.go$$')
@@ -65,7 +72,7 @@ race: ## tests under the race detector
 	go test -race -p 1 -timeout 20m $(RACE)
 
 .PHONY: check
-check: lint tidy race ## format, lint, tidy and race
+check: lint proto-current tidy race ## format, lint, tidy and race
 
 .PHONY: test-light
 test-light: ## unit, property, namespace tests

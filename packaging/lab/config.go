@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -45,7 +46,9 @@ type Config struct {
 	// MTU of the underlay. Default 1500.
 	MTU int
 
-	// AgentBinary is what runs as agent on each host. Empty: none.
+	// AgentBinary is what runs as agent on each host. Empty: none. Hosts see the
+	// machine's files but for the directories they have of their own: /run,
+	// /var/tmp, /var/lib/wisp, /etc/wisp and libvirt's.
 	AgentBinary string
 	// AgentArgs are its arguments. Default: --config /etc/wisp/agent.yaml.
 	AgentArgs []string
@@ -132,6 +135,11 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) withPathDefaults() (Config, error) {
+	for _, d := range privateDirs {
+		if c.AgentBinary != "" && strings.HasPrefix(c.AgentBinary, d.path+"/") {
+			return c, fmt.Errorf("check agent binary: %s is below %s, of which each host has its own", c.AgentBinary, d.path)
+		}
+	}
 	if c.CacheDir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {

@@ -26,6 +26,8 @@ func TestConfigChecks(t *testing.T) {
 		{"host bits", func(c *Config) { c.MgmtPrefix = netip.MustParsePrefix("10.1.1.1/24") }, "without host bits"},
 		{"range too small", func(c *Config) { c.PublicPrefix = netip.MustParsePrefix("10.1.1.0/26") }, "want an IPv4 prefix"},
 		{"no IPv4", func(c *Config) { c.PublicPrefix = netip.MustParsePrefix("fd00::/64") }, "want an IPv4 prefix"},
+		{"agent hidden from hosts", func(c *Config) { c.AgentBinary = "/var/tmp/x/agent" }, "below /var/tmp, of which each host has its own"},
+		{"agent below a like name", func(c *Config) { c.AgentBinary = "/runner/agent" }, ""},
 		{"overlap", func(c *Config) { c.PublicPrefix = netip.MustParsePrefix("10.255.0.0/16") }, "overlap"},
 	}
 	for _, tt := range tests {
