@@ -41,7 +41,10 @@ func (l *load) run(ctx context.Context, worker int, leader func() *replica.Repli
 		for ctx.Err() == nil {
 			r := leader()
 			if r == nil {
-				time.Sleep(time.Millisecond)
+				select { // look again
+				case <-time.After(time.Millisecond):
+				case <-ctx.Done():
+				}
 				continue
 			}
 			err := putCounted(ctx, r, name)

@@ -34,7 +34,7 @@ func (f fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot{f.db.Snap
 
 // Restore implements raft.FSM.
 func (f fsm) Restore(r io.ReadCloser) error {
-	defer r.Close() //nolint:errcheck // only read from
+	defer r.Close() // only read from
 	return f.db.Restore(r)
 }
 

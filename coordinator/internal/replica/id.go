@@ -27,7 +27,7 @@ func NewIDSource(now func() time.Time) func() cloud.ID {
 		last = stamp
 		var id cloud.ID
 		binary.BigEndian.PutUint64(id[:8], stamp>>12<<16|7<<12|stamp&0xfff)
-		rand.Read(id[8:]) //nolint:errcheck // never fails (crypto/rand)
+		rand.Read(id[8:]) // never fails (crypto/rand)
 		id[8] = id[8]&0x3f | 0x80
 		return id
 	}

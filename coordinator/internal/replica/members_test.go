@@ -56,10 +56,10 @@ func TestMembership(t *testing.T) {
 	for _, n := range nodes {
 		replicatest.Wait(t, 10*time.Second, "the list of members", func() error {
 			got, err := n.r.ListPeers()
-			if diff := cmp.Diff(want, got); diff != "" || err != nil {
-				return fmt.Errorf("%v (-want +got):\n%s", err, diff)
+			if diff := cmp.Diff(want, got); diff != "" {
+				return fmt.Errorf("(-want +got):\n%s", diff)
 			}
-			return nil
+			return err
 		})
 	}
 	var not *replica.NotLeader

@@ -44,7 +44,7 @@ func TestVerifierSharesQuestions(t *testing.T) {
 	}
 	two <- lost
 	<-second.done
-	if first.err != nil || second.err != lost {
+	if first.err != nil || !errors.Is(second.err, lost) {
 		t.Errorf("answers: %v, %v", first.err, second.err)
 	}
 	third := v.join() // the one the cancelled caller joined, or the one after it
