@@ -80,7 +80,7 @@ func (b *Batch) Seal() (WriteSet, *View) {
 
 // lastOps keeps the last write to each row, in the order of table and ID.
 func lastOps(ops []op) []op {
-	slices.SortStableFunc(ops, func(x, y op) int { return x.touch.compare(y.touch) })
+	slices.SortStableFunc(ops, func(x, y op) int { return x.compare(y.touch) })
 	out := ops[:0]
 	for i, o := range ops {
 		if i+1 == len(ops) || ops[i+1].touch != o.touch {

@@ -176,8 +176,7 @@ func packedFigures(b *testing.B, n int) (f figures) {
 
 // keyIndexer gives memdb the same keys as the table has.
 type keyIndexer struct {
-	unique bool
-	key    func(*cloud.VM) store.Key
+	key func(*cloud.VM) store.Key
 }
 
 func (x keyIndexer) FromObject(o any) (bool, []byte, error) {

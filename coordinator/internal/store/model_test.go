@@ -131,7 +131,9 @@ func verify(t failer, things *Table[thing], r Reader, m model) {
 // names are prefixes of each other and hold the bytes that keys escape.
 var names = []string{"", "a", "a\x00", "a\x00\xff", "ab", "\xff"}
 
-var errGiveUp = errors.New("the closure gives up")
+const giveUp = "the closure gives up"
+
+var errGiveUp = errors.New(giveUp)
 
 // TestStoreIsAMap runs transactions against the store and against a map. A second
 // replica applies the encoded write sets, in each of the ways there are.
@@ -222,12 +224,12 @@ func TestStoreIsAMap(t *testing.T) {
 					case "error":
 						return errGiveUp
 					case "panic":
-						panic(errGiveUp)
+						panic(giveUp)
 					}
 					return nil
 				}, time.Now(), nil)
 				var panicked *Panicked
-				if errors.As(err, &panicked) && panicked.Value != errGiveUp {
+				if errors.As(err, &panicked) && panicked.Value != any(giveUp) {
 					t.Fatalf("%v\n%s", panicked.Value, panicked.Stack)
 				}
 				switch {

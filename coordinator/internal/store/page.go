@@ -204,7 +204,7 @@ func (l layout) remove(p page, w place) page {
 // not above any on the right, and short.
 func (l layout) split(p page, beforeLast bool) (left, right page, sep string) {
 	var key []byte
-	cut := entry{}
+	var cut entry
 	for at := 0; ; {
 		e := l.entry(p, at)
 		if e.at > 0 && (e.end == len(p) || !beforeLast && e.at+e.end > len(p)) {
