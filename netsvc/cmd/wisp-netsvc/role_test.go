@@ -33,6 +33,8 @@ func play(role string) {
 		serveWhoami(words[1])
 	case "talk":
 		talk(words[1])
+	case "knock":
+		knock(words[1])
 	case "flood":
 		flood(words[1], words[2])
 	case "questions":
@@ -56,6 +58,7 @@ func serveWhoami(address string) {
 		go func() {
 			defer c.Close()
 			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Println("connection from", host)
 			lines := bufio.NewScanner(c)
 			for lines.Scan() {
 				if _, err := fmt.Fprintf(c, "%s\n", host); err != nil {
@@ -89,4 +92,20 @@ func talk(address string) {
 		fmt.Printf("%d %s %d\n", n, answers.Text(), time.Since(began).Milliseconds())
 		<-pace.C
 	}
+}
+
+// knock tries to connect all the time, with many attempts under way, until it is killed.
+func knock(address string) {
+	fmt.Println("knocking")
+	for range 32 {
+		go func() {
+			for {
+				c, err := net.DialTimeout("tcp4", address, 40*time.Millisecond)
+				if err == nil {
+					c.Close()
+				}
+			}
+		}()
+	}
+	select {}
 }

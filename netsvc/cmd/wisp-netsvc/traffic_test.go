@@ -288,6 +288,41 @@ func TestShutdownKeepsState(t *testing.T) {
 	}
 }
 
+// TestNeverMoreOpen: two specs forward the same public port to different guests, and only the first allows it. However
+// often one takes the other's place, nobody ever reaches the second guest.
+func TestNeverMoreOpen(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.addressGuests()
+	open, closed := spec(), spec()
+	closed.Firewall.Ingress = closed.Firewall.Ingress[1:]
+	for _, r := range closed.Portfwd.Rules {
+		if r.GetId() == "pf-web" {
+			r.GuestIp = g2IP
+		}
+	}
+	l.apply(open)
+	first, second := startRole(t, l.g1, "whoami", g1IP+":80"), startRole(t, l.g2, "whoami", g2IP+":80")
+	for _, p := range []*netsvctest.Process{first, second} {
+		netsvctest.Wait(t, "the servers", 5*time.Second, func() (bool, string) {
+			return strings.Contains(p.Output(), "listening"), p.Output()
+		})
+	}
+	startRole(t, l.world, "knock", pubIP+":8000")
+	connections := func() int { return strings.Count(first.Output(), "connection") }
+	for range 20 {
+		before := connections()
+		netsvctest.Wait(t, "connections to the first guest", 10*time.Second, func() (bool, string) {
+			return connections() > before, first.Output()
+		})
+		l.apply(closed)
+		l.apply(open)
+	}
+	if strings.Contains(second.Output(), "connection") {
+		t.Errorf("the second guest was reached:\n%s", second.Output())
+	}
+}
+
 // TestLegsComeAndGo: a namespace with the services' leg alone becomes the router's when the other legs arrive, and is
 // relieved of it again, while its services go on.
 func TestLegsComeAndGo(t *testing.T) {
