@@ -190,10 +190,10 @@ func (s *Server) run(ctx context.Context, l *link, stream grpc.BidiStreamingServ
 	cert := certificateOf(ctx)
 	slow := time.NewTicker(slowPass)
 	defer slow.Stop()
-	behind := time.NewTicker(100 * time.Millisecond)
-	defer behind.Stop()
 	look := true
 	for {
+		// Armed only while a state new enough is waited for: thousands of idle links must not tick.
+		var behind <-chan time.Time
 		if look {
 			if _, err := pki.Check(s.cfg.Replica.DB().Current(), cert); err != nil {
 				return status.Error(codes.Unauthenticated, errRemoved.Error())
@@ -206,11 +206,13 @@ func (s *Server) run(ctx context.Context, l *link, stream grpc.BidiStreamingServ
 			}
 		}
 		look = true
+		if !l.sent {
+			behind = time.After(100 * time.Millisecond)
+		}
 		select {
 		case <-l.wake:
 		case <-slow.C:
-		case <-behind.C:
-			look = !l.sent // waiting for a state new enough
+		case <-behind:
 		case m := <-incoming:
 			look = false
 			if err := s.observed(l, m); err != nil {

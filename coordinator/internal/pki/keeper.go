@@ -57,6 +57,7 @@ type Keeper struct {
 	mu        sync.Mutex
 	authority *Authority
 	own       *tls.Certificate
+	server    *tls.Config // for own; shared by all connections
 }
 
 // NewKeeper makes the keeper of coordinator id, which is reached at the given hosts. read gives the present state.
@@ -138,17 +139,26 @@ func (k *Keeper) Server() *tls.Config {
 			if err != nil {
 				return nil, err
 			}
-			return &tls.Config{
-				MinVersion:   tls.VersionTLS13,
-				NextProtos:   []string{"h2"},
-				Certificates: []tls.Certificate{*own},
-				ClientAuth:   tls.VerifyClientCertIfGiven,
-				ClientCAs:    a.Pool(),
-				Time:         k.now,
-				// A resumed session would skip looking at the certificate's dates.
-				SessionTicketsDisabled: true,
-			}, nil
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if k.server == nil || &k.server.Certificates[0].Certificate[0][0] != &own.Certificate[0][0] {
+				k.server = k.serverFor(own, a)
+			}
+			return k.server, nil
 		},
+	}
+}
+
+func (k *Keeper) serverFor(own *tls.Certificate, a *Authority) *tls.Config {
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"h2"},
+		Certificates: []tls.Certificate{*own},
+		ClientAuth:   tls.VerifyClientCertIfGiven,
+		ClientCAs:    a.Pool(),
+		Time:         k.now,
+		// A resumed session would skip looking at the certificate's dates.
+		SessionTicketsDisabled: true,
 	}
 }
 
