@@ -15,7 +15,7 @@ import (
 )
 
 // lookEvery is how often the leader looks for silent hosts.
-const lookEvery = time.Second
+const lookEvery = 2 * time.Second
 
 // watchHosts says which hosts are not heard from any more, while this coordinator leads.
 func (s *Server) watchHosts(ctx context.Context) error {

@@ -128,6 +128,9 @@ func pending(r store.Reader, text string) (*cloud.Host, error) {
 	if name == "" {
 		return nil, cloud.Errorf(cloud.Invalid, "Please name the host in the parameter url: http://<name or address>")
 	}
+	if h, ok := pendingByName(r, name); ok {
+		return h, nil
+	}
 	ip, _ := netip.ParseAddr(name)
 	var exact, short, adopted []*cloud.Host
 	var names []string
@@ -167,6 +170,18 @@ func pending(r store.Reader, text string) (*cloud.Host, error) {
 	}
 	return nil, cloud.Errorf(cloud.Invalid, "Unable to add the host: no agent called %s has joined yet. Make a token with createHostJoinToken, "+
 		"put it as join: into /etc/wisp/agent.yaml on the host, start wisp-agent, and call addHost again when listHosts resourcestate=Pending shows it. %s", name, waiting)
+}
+
+// pendingByName is the short way for the common case: one host has that very name, and it is pending.
+func pendingByName(r store.Reader, name string) (*cloud.Host, bool) {
+	var found *cloud.Host
+	for h := range tables.Hosts.By(r, "name", store.K(name)) {
+		if found != nil || h.ResourceState != cloud.HostPending {
+			return nil, false
+		}
+		found = h
+	}
+	return found, found != nil
 }
 
 func label(name string) string {
@@ -248,7 +263,7 @@ func RemoveHost(tx *store.Tx, id cloud.ID, forced, destroyLocal bool, drop func(
 		return cloud.Errorf(cloud.InUse, "Host %s cannot be removed: %d virtual routers are on it. Use forced=true to let them start elsewhere", h.Name, n)
 	}
 	for r := range tables.Routers.By(tx, "host", store.K(id)) {
-		r.HostID, r.State = cloud.ID{}, cloud.VMStopped
+		r.HostID, r.State = cloud.ID{}, cloud.VMStarting // network.Area.Tend gives it another
 		if err := tables.Routers.Put(tx, r); err != nil {
 			return wrap("free router of", "host", id, err)
 		}
