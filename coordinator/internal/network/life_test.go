@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -368,4 +369,23 @@ func TestPasswordTaken(t *testing.T) {
 	if vm, _ := tables.VMs.Get(w.read(), a.ID); vm.PasswordTaken != 1 {
 		t.Errorf("taken %d", vm.PasswordTaken)
 	}
+}
+
+// deleteHost with forced=true leaves routers to be started elsewhere.
+func TestRouterMovesOffARemovedHost(t *testing.T) {
+	w := newWorld(t, 2)
+	n := w.guest("net")
+	vm := w.vm(n)
+	if err := w.start(vm, w.hosts[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	w.do(func(tx *store.Tx) error { // the VM moves, its router stays behind
+		vm.HostID = w.hosts[1]
+		return tables.VMs.Put(tx, vm)
+	})
+	w.do(func(tx *store.Tx) error { return infra.RemoveHost(tx, w.hosts[0], true, false, nil) })
+	w.tend()
+	w.observe(w.hosts[1])
+	w.expect(n.ID, "Implemented segment=5000 router=Running on h2")
 }
