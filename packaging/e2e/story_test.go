@@ -245,8 +245,8 @@ func (w *real) testStops(t *testing.T, a, b *guest) {
 	mustExec(t, w.lab.Host(1), "sh", "-c", "virsh -q destroy "+w.instance(t, h))
 	began := time.Now()
 	await(t, 10*time.Second, "hank to be restarted", func(ctx context.Context) error {
-		// Without a process pgrep fails.
-		if out, err := w.lab.Host(1).Exec(ctx, "pgrep", "-f", "qemu-system"); err != nil || out == pids {
+		out, err := w.lab.Host(1).Exec(ctx, "pgrep", "-f", "qemu-system")
+		if err != nil || out == pids || strings.Count(out, "\n") < strings.Count(pids, "\n") {
 			return errors.Join(err, errors.New("no new process"))
 		}
 		return nil
