@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 )
 
@@ -21,6 +22,8 @@ const (
 	maxBatch = 1024
 	// maxBatchBytes bounds the size of one entry: above it no further closure joins.
 	maxBatchBytes = 1 << 20
+	// maxBatchTime ends a batch of slow closures: above it no further one joins.
+	maxBatchTime = 10 * time.Millisecond
 	// mendPause keeps a leader that may not write for a moment (it is handing over)
 	// from trying all the time.
 	mendPause = 2 * time.Millisecond
@@ -34,8 +37,10 @@ const (
 // through tx, except for setting variables that it sets anew each time. It runs
 // alone and must not wait for anything.
 //
-// Errors: *NotLeader, nothing was done; ErrOutcomeUnknown, or the context's error
-// where it ends first, it may or may not have been committed.
+// Errors beside f's own: *NotLeader, ErrClosed, or the context's error, nothing was
+// done; ErrOutcomeUnknown (with the context's error, where that ended first), it may
+// or may not have been committed. f is not running, and will not be run again, when
+// Update returns.
 func (r *Replica) Update(ctx context.Context, f func(tx *store.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("update: %w", err)
@@ -44,7 +49,7 @@ func (r *Replica) Update(ctx context.Context, f func(tx *store.Tx) error) error 
 	if err != nil {
 		return err
 	}
-	q := &request{ctx: ctx, f: f, done: make(chan error, 1)}
+	q := &request{f: f, done: make(chan error, 1)}
 	if !t.queue.add(q) {
 		return r.notLeader()
 	}
@@ -52,19 +57,52 @@ func (r *Replica) Update(ctx context.Context, f func(tx *store.Tx) error) error 
 	case err := <-q.done:
 		return err
 	case <-ctx.Done():
+	}
+	ran := q.abandon()
+	select {
+	case err := <-q.done: // in the same moment
+		return err
+	default:
+	}
+	if ran {
 		return fmt.Errorf("update: %w: %w", ErrOutcomeUnknown, context.Cause(ctx))
 	}
+	return fmt.Errorf("update: %w", context.Cause(ctx))
 }
 
 // request is one closure that waits.
 type request struct {
-	ctx  context.Context
 	f    func(tx *store.Tx) error
 	done chan error // takes one
+
+	mu        sync.Mutex // held while f runs
+	ran       bool
+	abandoned bool // f must not be run again
 
 	// Of the last run:
 	err      error
 	onCommit []func()
+}
+
+// run runs the closure, unless nobody waits for it any more.
+func (q *request) run(b *store.Batch, now time.Time, newID func() cloud.ID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.abandoned {
+		return false
+	}
+	q.ran = true
+	q.onCommit, q.err = b.Run(q.f, now, newID)
+	return true
+}
+
+// abandon waits until f does not run and sees to it that it never will. It tells
+// whether it did.
+func (q *request) abandon() (ran bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.abandoned = true
+	return q.ran
 }
 
 // queue holds what waits for the proposer.
@@ -217,14 +255,12 @@ func (p *proposer) mend() {
 func (p *proposer) launch(requests []*request) flight {
 	b := p.r.db.NewBatch(p.head)
 	ran := make([]*request, 0, len(requests))
+	start := time.Now()
 	for i, q := range requests {
-		if err := q.ctx.Err(); err != nil {
-			q.done <- err // nobody waits
-			continue
+		if q.run(b, p.r.cfg.Now(), p.r.cfg.NewID) {
+			ran = append(ran, q)
 		}
-		q.onCommit, q.err = b.Run(q.f, p.r.cfg.Now(), p.r.cfg.NewID)
-		ran = append(ran, q)
-		if b.Size() >= maxBatchBytes {
+		if b.Size() >= maxBatchBytes || time.Since(start) >= maxBatchTime {
 			p.t.queue.again(requests[i+1:])
 			break
 		}

@@ -288,11 +288,13 @@ func (r *Replica) Barrier(ctx context.Context) error {
 }
 
 // RunOnLeader calls f whenever this replica begins to lead, once everything
-// committed before is applied; f's context ends with the leadership, and no other
-// replica's f runs on behalf of a newer tenure while holding a vote of this one's
-// majority. Where f returns before that, it is called again after a pause: at once
-// is a loop's own business. RunOnLeader returns when ctx ends or the replica is
-// closed.
+// committed before is applied; f's context ends with the leadership. Where f returns
+// before that, it is called again after a pause. RunOnLeader returns when ctx ends or
+// the replica is closed.
+//
+// A leader learns that it is one no longer a moment after its successor has begun, so
+// that two may run f for that moment. Update fails on the old one; what f does to
+// anything else than the state must bear being done twice.
 func (r *Replica) RunOnLeader(ctx context.Context, name string, f func(context.Context) error) {
 	const pause = time.Second
 	for ctx.Err() == nil {

@@ -205,3 +205,47 @@ func TestUpdatesTogether(t *testing.T) {
 	}
 	c.Settle()
 }
+
+// TestUpdateGivenUp ends the contexts of updates that wait, that run, and that are
+// being committed.
+func TestUpdateGivenUp(t *testing.T) {
+	r := replicatest.Single(t, items)
+	running, goOn := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error)
+	go func() {
+		first <- r.Update(ctx, func(tx *store.Tx) error {
+			close(running)
+			<-goOn
+			return items.Put(tx, &item{ID: tx.NewID(), Name: "first"})
+		})
+	}()
+	<-running
+	// The second one waits behind the first. Given up, it is never run.
+	waiting, giveUp := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer giveUp()
+	err := r.Update(waiting, func(tx *store.Tx) error {
+		t.Error("a closure that was given up is run")
+		return nil
+	})
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, replica.ErrOutcomeUnknown) {
+		t.Errorf("given up while it waited: %v", err)
+	}
+	// The first one runs. Update returns only after it has ended.
+	cancel()
+	select {
+	case err := <-first:
+		t.Fatalf("returned while its closure runs: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	close(goOn)
+	if err := <-first; err != nil && !(errors.Is(err, replica.ErrOutcomeUnknown) && errors.Is(err, context.Canceled)) {
+		t.Errorf("given up while it ran: %v", err)
+	}
+	if err := put(t.Context(), r, "last"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Update(ctx, func(*store.Tx) error { return nil }); !errors.Is(err, context.Canceled) || errors.Is(err, replica.ErrOutcomeUnknown) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}

@@ -292,3 +292,32 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkEdit changes a VM's state, one to a commit: what a job step does.
+func BenchmarkEdit(b *testing.B) {
+	n := *benchRecords / 100 * 100
+	db := store.NewDB(tables.VMs)
+	fill(b, db, n, 100)
+	var ids []cloud.ID
+	for id := range tables.VMs.IDs(db.Current(), "zone", nil) {
+		ids = append(ids, id)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	b.ReportAllocs()
+	for b.Loop() {
+		batch := db.NewBatch(db.Current())
+		if _, err := batch.Run(func(tx *store.Tx) error {
+			return tables.VMs.Edit(tx, ids[rng.IntN(len(ids))], func(vm *cloud.VM) error {
+				vm.State = (vm.State + 1) % cloud.VMError
+				vm.BootEpoch++
+				return nil
+			})
+		}, time.Unix(0, 0), nil); err != nil {
+			b.Fatal(err)
+		}
+		ws, _ := batch.Seal()
+		if err := db.Apply(ws); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
