@@ -155,6 +155,8 @@ func (v *rendering) services() *netspec.NetSpec {
 			Addresses: []string{netip.PrefixFrom(n.ServiceIP, n.CIDR.Bits()).String()}, StrictArp: true,
 		}},
 	}
+	// Without a public leg nothing is let through, and guests reach the services only.
+	s.Firewall = &netspec.Firewall{GuestLink: serviceLink, GuestCidr: n.CIDR.String()}
 	served := []string{serviceLink}
 	listen := []netip.Addr{n.ServiceIP, metadataAddress}
 	if v.isRouter {
@@ -188,6 +190,7 @@ func (v *rendering) route(s *netspec.NetSpec) {
 	n := v.n
 	cidr := n.CIDR.String()
 	s.Forwarding = true
+	s.Firewall.GuestLink = guestLink
 	s.Links = append(s.Links, &netspec.Link{
 		Name: guestLink, Mac: alloc.FormatMAC(n.GatewayMAC), Mtu: n.MTU, Announce: true, StrictArp: true,
 		Addresses: []string{netip.PrefixFrom(n.Gateway, n.CIDR.Bits()).String()},
