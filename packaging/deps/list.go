@@ -51,6 +51,7 @@ var dependencies = []dependency{
 	{distPackage("cs"), []string{"python3-cs"}, "a real client of the API"},
 	{distPackage("libcloud"), []string{"python3-libcloud"}, "a real client of the API"},
 	{paths("udhcpc"), []string{"udhcpc"}, "a real DHCP client in namespace tests"},
+	{paths("curl"), []string{"curl"}, "ask the guest in tests"},
 	{paths("ssh"), []string{"openssh-client"}, "log in to guests in tests"},
 	{[]string{"/etc/ssl/certs/ca-certificates.crt"}, []string{"ca-certificates"}, "fetch Go modules"},
 }
