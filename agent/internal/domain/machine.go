@@ -56,7 +56,7 @@ type Platform struct {
 const vncPasswordBytes = 8
 
 // tcgCacheMiB bounds the translation cache of an emulated guest, which otherwise grows to a fixed share of 1 GiB.
-const tcgCacheMiB = 64
+const tcgCacheMiB = 32
 
 // describe renders a machine as a libvirt domain.
 func (p Platform) describe(m Machine) (*libvirtxml.Domain, error) {
