@@ -59,29 +59,29 @@ func joinRow(b []byte, version uint64, row []byte) []byte {
 
 // own returns the table if o may change it, else a copy.
 func (t *tableState) own(o *owner) *tableState {
-	if o != nil && t.owner == o {
+	if t.owner == o {
 		return t
 	}
 	return &tableState{owner: o, rows: t.rows, indexes: slices.Clone(t.indexes)}
 }
 
 // write puts (or, with row nil, deletes) one row and moves its index entries.
-// oldKeys and newKeys are the keys of the row before and after, nil for no row.
+// oldKeys and newKeys are the keys of the row before and after, nil for no row. The
+// trees copy what they keep.
 func (t *tableState) write(o *owner, id cloud.ID, version uint64, row []byte, oldKeys, newKeys []Key) *tableState {
 	c := t.own(o)
 	var buf [256]byte
 	if row == nil {
 		c.rows = c.rows.delete(o, string(id[:]))
 	} else {
-		val := joinRow(make([]byte, 0, binary.MaxVarintLen64+len(row)), version, row)
-		c.rows = c.rows.put(o, string(id[:]), pageOf(val))
+		o.buf = joinRow(o.buf[:0], version, row)
+		c.rows = c.rows.put(o, string(id[:]), pageOf(o.buf))
 	}
 	for i := range c.indexes {
 		was, is := keyAt(oldKeys, i), keyAt(newKeys, i)
 		if (was == nil) == (is == nil) && bytes.Equal(was, is) {
 			continue
 		}
-		// The tree copies what it keeps of the keys.
 		if was != nil {
 			c.indexes[i] = c.indexes[i].delete(o, pageOf(append(append(buf[:0], was...), id[:]...)))
 		}

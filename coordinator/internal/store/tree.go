@@ -34,8 +34,9 @@ type branch struct {
 	kids   []*branch
 }
 
-// owner marks what a writer may change in place; only its address matters.
-type owner struct{ _ byte }
+// owner marks what a writer may change in place, by its address. It also lends the
+// writer a buffer.
+type owner struct{ buf []byte }
 
 // own returns the branch if o may change it, else a copy.
 func (b *branch) own(o *owner) *branch {
