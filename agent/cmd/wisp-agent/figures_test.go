@@ -101,11 +101,33 @@ func (w *world) measureStart(t *testing.T, vm *hostspec.VirtualMachine) {
 		t.Fatal(err)
 	}
 	ratio := float64(median(agent)) / float64(median(plain))
-	t.Logf("P8: spec sent to running reported %.0f ms, raw DomainCreate %.0f ms, ratio %.2f (goal 1.10; medians of %d interleaved)",
-		ms(median(agent)), ms(median(plain)), ratio, len(agent))
+	t.Logf("P8: spec sent to running reported %.0f ms, %.0f of them defining and creating in libvirt; raw DomainCreate %.0f ms; "+
+		"ratio %.2f (goal 1.10; medians of %d interleaved)",
+		ms(median(agent)), ms(w.medianStart()), ms(median(plain)), ratio, len(agent))
 	if ratio > 2 {
 		t.Errorf("ratio %.2f is above 2", ratio)
 	}
+}
+
+// medianStart is how long the agent's calls to libvirt took, by its own log.
+func (w *world) medianStart() time.Duration {
+	w.t.Helper()
+	var took []time.Duration
+	for line := range strings.Lines(w.host.Log("agent", 1<<20)) {
+		_, text, ok := strings.Cut(line, " took=")
+		if !ok || !strings.Contains(line, "started vm") {
+			continue
+		}
+		d, err := time.ParseDuration(strings.TrimSpace(text))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		took = append(took, d)
+	}
+	if len(took) == 0 {
+		w.t.Fatal("the agent's log has no starts")
+	}
+	return median(took)
 }
 
 // measureParallel starts VMs at once, by the agent and by virsh.

@@ -65,7 +65,7 @@ const (
 	refusedPause = 30 * time.Second
 	maxMessage   = 256 << 20
 	// Changes within this time go up in one observation.
-	gather = 15 * time.Millisecond
+	gather = 5 * time.Millisecond
 	// At most one observation in this time.
 	spacing = 100 * time.Millisecond
 )

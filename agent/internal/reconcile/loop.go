@@ -81,6 +81,8 @@ const (
 	defaultParallel = 8
 	// Passes are at least this far apart, however many wake-ups come.
 	spacing = 2 * time.Millisecond
+	// Events of kernel and hypervisor come in bursts (a starting guest makes a dozen): one pass for all within this.
+	burst = 25 * time.Millisecond
 )
 
 // Loop is the reconciler of one host.
@@ -128,10 +130,10 @@ func (l *Loop) Set(s *desired.State) {
 func (l *Loop) Desired() *desired.State { return l.state.Load() }
 
 // WakeNetwork asks for a look at links: something changed there.
-func (l *Loop) WakeNetwork() { l.network.poke() }
+func (l *Loop) WakeNetwork() { l.network.pokeSoon() }
 
 // WakeCompute asks for a look at domains.
-func (l *Loop) WakeCompute() { l.compute.poke() }
+func (l *Loop) WakeCompute() { l.compute.pokeSoon() }
 
 // ServicesChanged tells that the status of some network's services changed.
 func (l *Loop) ServicesChanged() {
@@ -158,17 +160,24 @@ func (l *Loop) Run(ctx context.Context) {
 // lane runs passes: after a poke, and at least every so often.
 type lane struct {
 	wake  chan struct{}
+	soon  chan struct{}
 	pass  func(ctx context.Context) (again time.Duration)
 	every time.Duration
 }
 
 func newLane(pass func(context.Context) time.Duration, every time.Duration) lane {
-	return lane{wake: make(chan struct{}, 1), pass: pass, every: every}
+	return lane{wake: make(chan struct{}, 1), soon: make(chan struct{}, 1), pass: pass, every: every}
 }
 
-func (l *lane) poke() {
+// poke has a pass run at once.
+func (l *lane) poke() { offer(l.wake) }
+
+// pokeSoon has a pass run after the burst of events this one may be part of.
+func (l *lane) pokeSoon() { offer(l.soon) }
+
+func offer(c chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -185,11 +194,26 @@ func (l *lane) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-l.wake:
-			select {
-			case <-ctx.Done():
-			case <-time.After(spacing):
-			}
+			pause(ctx, spacing, nil)
+		case <-l.soon:
+			pause(ctx, burst, l.wake)
 		}
 		timer.Stop()
+		// What was asked for until now is answered by the pass that follows.
+		select {
+		case <-l.soon:
+		default:
+		}
+	}
+}
+
+// pause waits, but not after the context's end or something in cut.
+func pause(ctx context.Context, d time.Duration, cut <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-cut:
 	}
 }
