@@ -50,7 +50,7 @@ func New(cfg Config) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(4<<20),
 		// A link says little: small buffers keep thousands of them cheap.
-		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(8<<10), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(8<<10),
 		// An agent has one link and a few image downloads; whoever wants more is no agent.
 		grpc.MaxConcurrentStreams(64),
 	)

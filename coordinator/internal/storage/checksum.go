@@ -20,8 +20,12 @@ type checksum struct {
 }
 
 var algorithms = []checksum{
-	{name: "MD5", new: md5.New}, {name: "SHA-1", new: sha1.New}, {name: "SHA-224", new: sha256.New224},
-	{name: "SHA-256", new: sha256.New}, {name: "SHA-384", new: sha512.New384}, {name: "SHA-512", new: sha512.New},
+	{name: "MD5", new: md5.New},
+	{name: "SHA-1", new: sha1.New},
+	{name: "SHA-224", new: sha256.New224},
+	{name: "SHA-256", new: sha256.New},
+	{name: "SHA-384", new: sha512.New384},
+	{name: "SHA-512", new: sha512.New},
 }
 
 // parseChecksum reads "{SHA-256}hex", or hex alone, whose length tells the algorithm. "" is no checksum.

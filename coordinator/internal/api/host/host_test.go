@@ -250,8 +250,10 @@ func TestRefusals(t *testing.T) {
 		return out
 	}
 	host := []string{"zoneid", z, "podid", p, "clusterid", c, "hypervisor", "KVM", "url", "http://kvm9", "username", "root", "password", "x"}
-	tmpl := []string{"name", "t", "displaytext", "t", "url", "http://example.org/a.qcow2", "format", "QCOW2", "hypervisor", "KVM", "zoneid", z,
-		"ostypeid", cloud.NameID("os_type", "Other Linux (64-bit)").String()}
+	tmpl := []string{
+		"name", "t", "displaytext", "t", "url", "http://example.org/a.qcow2", "format", "QCOW2", "hypervisor", "KVM", "zoneid", z,
+		"ostypeid", cloud.NameID("os_type", "Other Linux (64-bit)").String(),
+	}
 	for _, x := range []struct {
 		user, command string
 		code          int
@@ -388,8 +390,10 @@ func TestTemplates(t *testing.T) {
 		if user == "root" {
 			in = "-1"
 		}
-		a := s.Must(user, "registerTemplate", append([]string{"name", name, "displaytext", "about " + name, "url", "http://example.org/" + name,
-			"format", "QCOW2", "hypervisor", "KVM", "zoneid", in, "ostypeid", os}, more...)...)
+		a := s.Must(user, "registerTemplate", append([]string{
+			"name", name, "displaytext", "about " + name, "url", "http://example.org/" + name,
+			"format", "QCOW2", "hypervisor", "KVM", "zoneid", in, "ostypeid", os,
+		}, more...)...)
 		tid := a.String("template.id")
 		s.Name(id(t, tid), "template:"+name)
 		if name == "private" {
@@ -476,8 +480,10 @@ func TestTemplates(t *testing.T) {
 func TestZonesOfDomains(t *testing.T) {
 	s := newSite(t)
 	add := func(name, state string, more ...string) string {
-		return s.Must("root", "createZone", append([]string{"name", name, "networktype", "Advanced", "dns1", "192.0.2.53", "internaldns1", "192.0.2.54",
-			"allocationstate", state}, more...)...).String("zone.id")
+		return s.Must("root", "createZone", append([]string{
+			"name", name, "networktype", "Advanced", "dns1", "192.0.2.53", "internaldns1", "192.0.2.54",
+			"allocationstate", state,
+		}, more...)...).String("zone.id")
 	}
 	add("open", "Enabled")
 	add("off", "Disabled")
