@@ -123,7 +123,7 @@ func (n *node) kill() {
 		return
 	}
 	_ = n.cmd.Process.Kill()
-	<-n.ended
+	_ = <-n.ended
 	n.cmd = nil
 }
 

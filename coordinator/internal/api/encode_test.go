@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
 	"math"
 	"net/netip"
@@ -107,7 +108,7 @@ func TestXMLIsWellFormed(t *testing.T) {
 		d := xml.NewDecoder(bytes.NewReader(e.appendXML(nil, "outer", p)))
 		for {
 			_, err := d.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

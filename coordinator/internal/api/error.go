@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -77,10 +76,4 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// writeHeader sends the status of a refusal, and its text in the header that one UI reads.
-func (a errorAnswer) writeHeader(w http.ResponseWriter) {
-	w.Header().Set("X-Description", oneLine(a.Text))
-	w.WriteHeader(a.Code)
 }

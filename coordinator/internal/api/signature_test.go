@@ -70,9 +70,16 @@ func (c client) query(params [][2]string, secret string) string {
 }
 
 var signed = [][2]string{
-	{"command", "deployVirtualMachine"}, {"apiKey", "Key"}, {"response", "json"}, {"zoneid", "z"}, {"Name", "a b+c/d,e:f"},
-	{"displayname", "tilde~ star* [x] ümlaut 日本 & = % \"quoted\""}, {"tags[0].key", "k"}, {"Tags[0].value", "v"},
-	{"startvm", "False"}, {"empty", ""},
+	{"command", "deployVirtualMachine"},
+	{"apiKey", "Key"},
+	{"response", "json"},
+	{"zoneid", "z"},
+	{"Name", "a b+c/d,e:f"},
+	{"displayname", "tilde~ star* [x] ümlaut 日本 & = % \"quoted\""},
+	{"tags[0].key", "k"},
+	{"Tags[0].value", "v"},
+	{"startvm", "False"},
+	{"empty", ""},
 }
 
 func TestSignatureOfEveryClient(t *testing.T) {

@@ -50,8 +50,6 @@ type newThing struct {
 	Admin   string       `api:"hostid" role:"admin" doc:"for admins"`
 }
 
-type args struct{ Steps int }
-
 func thingView(_ *api.Call, k *cloud.SSHKeyPair) thing { return thing{k.ID, k.Name} }
 
 func thingOwner(_ *api.Call, k *cloud.SSHKeyPair) api.Owner {

@@ -153,16 +153,26 @@ func TestDeployRefusals(t *testing.T) {
 			`digits and hyphens, begins and ends with a letter or digit, and is no number`},
 		{"number as name", func(d *compute.Deployment) { d.Name = "42" }, `Invalid name "42" in parameter name: a VM name has 1 to 63 ASCII letters, ` +
 			`digits and hyphens, begins and ends with a letter or digit, and is no number`},
-		{"zone disabled", func(d *compute.Deployment) { z := *d.Zone; z.AllocationState = cloud.AllocationDisabled; d.Zone = &z },
-			"Cannot perform this operation, Zone is currently disabled: " + id(1).String()},
-		{"no network", func(d *compute.Deployment) { d.Networks = nil },
-			"Unable to deploy the VM: no network is given in networkids and the account has none in zone zone"},
-		{"too much user data", func(d *compute.Deployment) { d.UserData = make([]byte, 32<<10+1) },
-			"Unable to use userdata: it has 32769 bytes, at most 32768 are accepted"},
-		{"template not ready", func(d *compute.Deployment) { x := *d.Template; x.State = cloud.TemplateDownloading; d.Template = &x },
-			"Unable to use template " + id(6).String() + ": it is not ready yet"},
-		{"root disk too small", func(d *compute.Deployment) { x := *d.Template; x.SizeBytes = 3 << 30; d.Template = &x; d.RootGiB = 2 },
-			"Invalid rootdisksize 2: the template needs at least 3 GiB"},
+		{
+			"zone disabled", func(d *compute.Deployment) { z := *d.Zone; z.AllocationState = cloud.AllocationDisabled; d.Zone = &z },
+			"Cannot perform this operation, Zone is currently disabled: " + id(1).String(),
+		},
+		{
+			"no network", func(d *compute.Deployment) { d.Networks = nil },
+			"Unable to deploy the VM: no network is given in networkids and the account has none in zone zone",
+		},
+		{
+			"too much user data", func(d *compute.Deployment) { d.UserData = make([]byte, 32<<10+1) },
+			"Unable to use userdata: it has 32769 bytes, at most 32768 are accepted",
+		},
+		{
+			"template not ready", func(d *compute.Deployment) { x := *d.Template; x.State = cloud.TemplateDownloading; d.Template = &x },
+			"Unable to use template " + id(6).String() + ": it is not ready yet",
+		},
+		{
+			"root disk too small", func(d *compute.Deployment) { x := *d.Template; x.SizeBytes = 3 << 30; d.Template = &x; d.RootGiB = 2 },
+			"Invalid rootdisksize 2: the template needs at least 3 GiB",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

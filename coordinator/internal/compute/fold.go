@@ -121,12 +121,9 @@ func (a *Area) stopped(tx *store.Tx, vm *cloud.VM) error {
 const allocatedStep = 64 << 20
 
 func (a *Area) foldVolume(tx *store.Tx, host cloud.ID, o *hostspec.ObjectObservation) error {
-	id, err := cloud.ParseID(o.GetId())
-	if err != nil {
-		return nil
-	}
+	id, parseErr := cloud.ParseID(o.GetId())
 	v, ok := tables.Volumes.Get(tx, id)
-	if !ok || (!v.HostID.IsZero() && v.HostID != host) {
+	if parseErr != nil || !ok || (!v.HostID.IsZero() && v.HostID != host) {
 		return nil
 	}
 	switch {

@@ -158,7 +158,7 @@ func TestCredentialsSurviveCrash(t *testing.T) {
 	if err := os.WriteFile(final+".new", []byte("CLOUDSTACK_KEY=never-in-use\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r = start(t, cfg)
+	start(t, cfg)
 	replicatest.Wait(t, 20*time.Second, "the unused credentials to go", func() error {
 		if _, err := os.Stat(final + ".new"); err == nil {
 			return errors.New("still there")

@@ -329,7 +329,7 @@ func (c *Cloud) Job(user, id string) *Answer {
 
 // Get walks the answer by a path such as "zone.0.id" ("zone.id" takes the first of a list); nil where there is nothing.
 func (a *Answer) Get(path string) any {
-	var v any = map[string]any(a.Object)
+	var v any = a.Object
 	for _, step := range strings.Split(path, ".") {
 		if l, ok := v.([]any); ok {
 			n, err := strconv.Atoi(step)

@@ -156,7 +156,7 @@ func encryptFor(authorized, plain string) (PasswordAnswer, error) {
 	if !ok {
 		return PasswordAnswer{}, cloud.Errorf(cloud.Invalid, "The VM's SSH key is of type %s; an RSA key is needed", key.Type())
 	}
-	b, err := rsa.EncryptPKCS1v15(rand.Reader, pub, []byte(plain))
+	b, err := rsa.EncryptPKCS1v15(rand.Reader, pub, []byte(plain)) //nolint:staticcheck // clients decrypt so, with openssl rsautl
 	if err != nil {
 		return PasswordAnswer{}, cloud.Errorf(cloud.Internal, "encrypt the password: %w", err)
 	}

@@ -127,13 +127,19 @@ func newWorld(t *testing.T) *world {
 			tables.Pods.Put(tx, &cloud.Pod{ID: id(2), ZoneID: id(1), Name: "p1", AllocationState: cloud.AllocationEnabled}),
 			tables.Clusters.Put(tx, &cloud.Cluster{ID: id(4), ZoneID: id(1), PodID: id(2), Name: "c1", AllocationState: cloud.AllocationEnabled}),
 			tables.Hosts.Put(tx, w.host),
-			tables.StoragePools.Put(tx, &cloud.StoragePool{ID: id(5), Name: "h1 local", ZoneID: id(1), ClusterID: id(4), HostID: id(3),
-				State: cloud.PoolUp, CapacityBytes: 100 << 30, Path: "/var/lib/wisp/pool"}),
+			tables.StoragePools.Put(tx, &cloud.StoragePool{
+				ID: id(5), Name: "h1 local", ZoneID: id(1), ClusterID: id(4), HostID: id(3),
+				State: cloud.PoolUp, CapacityBytes: 100 << 30, Path: "/var/lib/wisp/pool",
+			}),
 			tables.OSTypes.Put(tx, &cloud.OSType{ID: id(6), Description: "Other Linux (64-bit)"}),
-			tables.Templates.Put(tx, &cloud.Template{ID: id(7), Name: "tiny", DisplayText: "Tiny Linux", ZoneID: id(1), OSTypeID: id(6),
-				State: cloud.TemplateReady, Public: true, PasswordEnabled: true, SizeBytes: 1 << 30, SHA256: strings.Repeat("ab", 32), Format: "QCOW2"}),
-			tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{ID: id(8), Name: "tiny", DisplayText: "1 vCPU", CPUs: 1, CPUMHz: 500,
-				MemoryMiB: 512, StorageType: "local"}),
+			tables.Templates.Put(tx, &cloud.Template{
+				ID: id(7), Name: "tiny", DisplayText: "Tiny Linux", ZoneID: id(1), OSTypeID: id(6),
+				State: cloud.TemplateReady, Public: true, PasswordEnabled: true, SizeBytes: 1 << 30, SHA256: strings.Repeat("ab", 32), Format: "QCOW2",
+			}),
+			tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{
+				ID: id(8), Name: "tiny", DisplayText: "1 vCPU", CPUs: 1, CPUMHz: 500,
+				MemoryMiB: 512, StorageType: "local",
+			}),
 			tables.Networks.Put(tx, &cloud.Network{ID: id(9), Name: "n1", ZoneID: id(1), AccountID: user.ID, DomainID: user.DomainID, Number: 1}),
 			tables.Networks.Put(tx, &cloud.Network{ID: id(10), Name: "n2", ZoneID: id(1), AccountID: other.ID, DomainID: other.DomainID, Number: 2}),
 		)
@@ -177,7 +183,8 @@ func (w *world) runAgent(t *testing.T) {
 
 func (w *world) deploy(user string, more ...string) *apitest.Answer {
 	return w.Call(user, "deployVirtualMachine", slices.Concat([]string{
-		"zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny, "networkids", w.network}, more)...)
+		"zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny, "networkids", w.network,
+	}, more)...)
 }
 
 func TestLife(t *testing.T) {
@@ -261,23 +268,37 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"missing", "a-user", with("zoneid", ""), 431, "Unable to execute API command deployvirtualmachine due to missing parameter zoneid"},
 		{"no UUID", "a-user", with("zoneid", "1"), 431, "Invalid parameter zoneid value=1 due to incorrect long value format, or entity does not exist"},
-		{"unknown zone", "a-user", with("zoneid", none), 431,
-			"Invalid parameter zoneid value=" + none + " due to incorrect long value format, or entity does not exist"},
-		{"foreign network reads like an unknown one", "a-user", with("networkids", w.foreign), 431,
-			"Invalid parameter networkids value=" + w.foreign + " due to incorrect long value format, or entity does not exist"},
-		{"unknown network", "a-user", with("networkids", none), 431,
-			"Invalid parameter networkids value=" + none + " due to incorrect long value format, or entity does not exist"},
+		{
+			"unknown zone", "a-user", with("zoneid", none), 431,
+			"Invalid parameter zoneid value=" + none + " due to incorrect long value format, or entity does not exist",
+		},
+		{
+			"foreign network reads like an unknown one", "a-user", with("networkids", w.foreign), 431,
+			"Invalid parameter networkids value=" + w.foreign + " due to incorrect long value format, or entity does not exist",
+		},
+		{
+			"unknown network", "a-user", with("networkids", none), 431,
+			"Invalid parameter networkids value=" + none + " due to incorrect long value format, or entity does not exist",
+		},
 		{"userdata", "a-user", with("userdata", "***"), 431, "User data is not valid base64 (parameter userdata): illegal base64 data at input byte 0"},
 		{"key pair", "a-user", with("keypair", "k"), 431, "A key pair with name 'k' does not exist for account a-user"},
 		{"hypervisor", "a-user", with("hypervisor", "XenServer"), 431, `Invalid value "XenServer" in parameter hypervisor: accepted is KVM`},
-		{"both network forms", "a-user", append(with(), "iptonetworklist[0].networkid", w.network), 431,
-			"ipToNetworkMap can't be specified along with networkIds or ipAddress"},
-		{"MAC", "a-user", with("macaddress", "01:00:5e:00:00:01"), 431,
-			`Invalid value "01:00:5e:00:00:01" in parameter macaddress: a unicast MAC address as 02:00:00:00:00:01 is accepted`},
-		{"unknown VM", "a-user", full("startVirtualMachine", "id", none), 431,
-			"Invalid parameter id value=" + none + " due to incorrect long value format, or entity does not exist"},
-		{"state of a list", "a-user", full("listVirtualMachines", "state", "Flying"), 431,
-			`Invalid state "flying" in parameter state; accepted are Running, Starting, Stopping, Stopped, Migrating, Destroyed, Expunging, Error and Present`},
+		{
+			"both network forms", "a-user", append(with(), "iptonetworklist[0].networkid", w.network), 431,
+			"ipToNetworkMap can't be specified along with networkIds or ipAddress",
+		},
+		{
+			"MAC", "a-user", with("macaddress", "01:00:5e:00:00:01"), 431,
+			`Invalid value "01:00:5e:00:00:01" in parameter macaddress: a unicast MAC address as 02:00:00:00:00:01 is accepted`,
+		},
+		{
+			"unknown VM", "a-user", full("startVirtualMachine", "id", none), 431,
+			"Invalid parameter id value=" + none + " due to incorrect long value format, or entity does not exist",
+		},
+		{
+			"state of a list", "a-user", full("listVirtualMachines", "state", "Flying"), 431,
+			`Invalid state "flying" in parameter state; accepted are Running, Starting, Stopping, Stopped, Migrating, Destroyed, Expunging, Error and Present`,
+		},
 		{"expunge by a user", "a-user", nil, 531, "Parameter expunge can be passed by an admin only"},
 		{"start of a running VM", "a-user", nil, 431, ""},
 		{"foreign VM", "b-user", nil, 431, ""},
@@ -355,7 +376,7 @@ func TestKeysAndPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := rsa.DecryptPKCS1v15(rand.Reader, private, cipher)
+	plain, err := rsa.DecryptPKCS1v15(rand.Reader, private, cipher) //nolint:staticcheck // as clients do
 	if err != nil || string(plain) != vmAnswer.String("virtualmachine.password") {
 		t.Errorf("decrypted %q, %v", plain, err)
 	}
