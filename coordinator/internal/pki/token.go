@@ -39,8 +39,8 @@ func NewToken(id cloud.ID, addresses []string, pin [sha256.Size]byte) (Token, er
 		return t, errors.New("make join token: no coordinator address is known")
 	}
 	for _, a := range addresses {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return t, fmt.Errorf("make join token: %w", err)
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return t, fmt.Errorf("make join token: coordinator address %q is not host:port", a)
 		}
 	}
 	if _, err := rand.Read(t.Secret[:]); err != nil {

@@ -83,16 +83,15 @@ func newAreas(s *Server) (areas, error) {
 	a.network = &network.Area{Seal: s.seal, Counts: counts{}, Log: s.log}
 	a.compute = &compute.Area{Net: a.network, Seal: s.seal, Counts: counts{}, Event: writeEvent}
 	a.images = &storage.Worker{Replica: s.replica, Count: identity.Count, Event: writeEvent, Log: s.log, Inspect: storage.QEMUInfo}
-	advertise := cmpOr(s.cfg.AgentsAdvertise, s.cfg.Agents)
+	advertise, err := advertised(s.cfg, net.InterfaceAddrs)
+	if err != nil {
+		return a, err
+	}
 	name, _, err := net.SplitHostPort(advertise)
 	if err != nil {
 		return a, fmt.Errorf("agents_advertise: %w", err)
 	}
-	var names []string
-	if name != "" {
-		names = append(names, name)
-	}
-	a.keys = pki.NewKeeper(read, s.seal, hostlink.CoordinatorID(s.cfg.Node), names, time.Now)
+	a.keys = pki.NewKeeper(read, s.seal, hostlink.CoordinatorID(s.cfg.Node), []string{name}, time.Now)
 	a.link = hostlink.New(hostlink.Config{
 		NodeID: s.cfg.Node, Advertise: advertise, Replica: s.replica, Keys: a.keys, Images: storage.NewFiles(read),
 		Plan: hostplan.Renderers{
