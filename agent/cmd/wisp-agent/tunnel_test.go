@@ -70,4 +70,3 @@ func TestTwoHosts(t *testing.T) {
 	}
 	second.exec(append(ping, "10.77.7.3")...)
 }
-
