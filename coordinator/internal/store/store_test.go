@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +115,79 @@ func TestRowsAreCopies(t *testing.T) {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 		spoil(got)
+	}
+}
+
+func TestTransactionTools(t *testing.T) {
+	things := newThings()
+	db := NewDB(things)
+	var id cloud.ID
+	var escaped *Tx
+	committed := 0
+	must(t, commit(t, db, func(tx *Tx) error {
+		escaped = tx
+		id = tx.NewID()
+		tx.OnCommit(func() { committed++ })
+		if want := testTime.UTC(); tx.Now() != want || tx.Now().Location() != time.UTC {
+			t.Errorf("now is %v, want %v", tx.Now(), want)
+		}
+		for n := range 5 {
+			if err := things.Put(tx, &thing{ID: testID(n + 1), Owner: testID(1), Name: string(rune('a' + n)), Size: n * 10}); err != nil {
+				return err
+			}
+		}
+		return things.Put(tx, &thing{ID: id, Owner: testID(2)})
+	}))
+	if committed != 1 {
+		t.Errorf("OnCommit was called %d times", committed)
+	}
+	must(t, db.View(func(r Reader) error {
+		if !things.Has(r, id) || things.Has(r, testID(99)) || r.Index() != 1 {
+			t.Errorf("has %v, %v, index %d", things.Has(r, id), things.Has(r, testID(99)), r.Index())
+		}
+		var ids []cloud.ID
+		for id := range things.IDs(r, "owner-name", K(testID(1))) {
+			if ids = append(ids, id); len(ids) == 3 {
+				break
+			}
+		}
+		if diff := cmp.Diff([]cloud.ID{testID(1), testID(2), testID(3)}, ids); diff != "" {
+			t.Errorf("ids (-want +got):\n%s", diff)
+		}
+		for _, tc := range []struct{ from, to, want int }{{10, 41, 4}, {10, 40, 3}, {11, 20, 0}, {40, 10, 0}} {
+			if n := things.CountBetween(r, "size", K(tc.from), K(tc.to)); n != tc.want {
+				t.Errorf("between %d and %d: %d, want %d", tc.from, tc.to, n, tc.want)
+			}
+		}
+		return nil
+	}))
+	for name, misuse := range map[string]func(){
+		"transaction is used after its end": func() { things.Len(escaped) },
+		"has no index":                      func() { things.Count(db.Current(), "nonsense", nil) },
+		"not part of this database":         func() { newThings().Len(db.Current()) },
+		"two tables are named things":       func() { NewDB(things, newThings()) },
+		"must be the row's ID":              func() { Define(Def[thing]{Name: "x", ID: func(r *thing) cloud.ID { return r.Owner }}) },
+		"needs a name and an ID":            func() { Define(Def[thing]{Name: "x"}) },
+		"incomplete or named twice": func() {
+			Define(Def[thing]{Name: "x", ID: func(r *thing) cloud.ID { return r.ID }, Indexes: []Index[thing]{{Name: "a"}}})
+		},
+	} {
+		func() {
+			defer func() {
+				if s, _ := recover().(string); !strings.Contains(s, name) {
+					t.Errorf("panic %q, want %q", s, name)
+				}
+			}()
+			misuse()
+		}()
+	}
+	if err := commit(t, db, func(tx *Tx) error { return things.Put(tx, &thing{}) }); err == nil {
+		t.Error("a row without an id is put")
+	}
+	if err := commit(t, db, func(tx *Tx) error {
+		return things.Edit(tx, id, func(r *thing) error { r.ID = testID(50); return nil })
+	}); err == nil {
+		t.Error("an edit may change the id")
 	}
 }
 
