@@ -3,9 +3,13 @@ package store
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -395,51 +399,97 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
-func TestApplyRejectsDamage(t *testing.T) {
-	things := newThings()
+// goldenWriteSet puts two rows and deletes one, on the empty state.
+func goldenWriteSet(t testing.TB, things *Table[thing]) WriteSet {
+	t.Helper()
 	db := NewDB(things)
 	b := db.NewBatch(db.Current())
 	_, err := b.Run(func(tx *Tx) error {
-		return errors.Join(things.Put(tx, &thing{ID: testID(1), Name: "a"}), things.Put(tx, &thing{ID: testID(2), Name: "b", Size: 4}))
+		return errors.Join(
+			things.Put(tx, &thing{ID: testID(1), Name: "a"}), things.Put(tx, &thing{ID: testID(2), Name: "b", Size: 4}),
+			things.Put(tx, &thing{ID: testID(3), Name: "c"}), things.Delete(tx, testID(3)))
 	}, time.Now(), nil)
 	must(t, err)
 	ws, _ := b.Seal()
-	for n := range ws {
-		db := NewDB(things)
-		if err := db.Apply(ws[:n]); err == nil && n < len(ws) {
-			// A cut between two sized parts can be well-formed, but then there is less in it.
-			if things.Len(db.Current()) >= 2 {
-				t.Errorf("cut at %d of %d is accepted whole", n, len(ws))
-			}
-		}
+	return ws
+}
+
+// TestGoldenWriteSet pins the bytes: they are in the logs of running clouds.
+func TestGoldenWriteSet(t *testing.T) {
+	name := filepath.Join("testdata", "v2.writeset")
+	things := newThings()
+	ws := goldenWriteSet(t, things)
+	if *update {
+		must(t, os.WriteFile(name, ws, 0o644))
 	}
-	future := append(WriteSet{writeSetFormat + 1}, ws[1:]...)
-	if err := db.Apply(future); err == nil || errors.Is(err, ErrRefused) {
-		t.Errorf("write set of another format: %v", err)
+	want, err := os.ReadFile(name)
+	must(t, err)
+	if !bytes.Equal(want, ws) {
+		t.Errorf("got  %x\nwant %x", []byte(ws), want)
+	}
+	db := NewDB(things)
+	must(t, db.Apply(want))
+	rows := []thing{{ID: testID(1), Name: "a"}, {ID: testID(2), Name: "b", Size: 4}}
+	if diff := gocmp.Diff(rows, all(things.All(db.Current()))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
-// FuzzApply feeds the log's reader.
+// TestApplyRejectsDamage changes and cuts a write set at each byte. None of it may
+// pass for a refusal, which the log's reader goes on after.
+func TestApplyRejectsDamage(t *testing.T) {
+	things := newThings()
+	ws := goldenWriteSet(t, things)
+	db := NewDB(things)
+	reject := func(what string, ws WriteSet) {
+		t.Helper()
+		if err := db.Apply(ws); err == nil || errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for i := range ws {
+		for _, flip := range []byte{1, 0x80, 0xff} {
+			bad := slices.Clone(ws)
+			bad[i] ^= flip
+			reject(fmt.Sprintf("byte %d changed", i), bad)
+		}
+		reject(fmt.Sprintf("cut at %d", i), ws[:i])
+	}
+	future := append(WriteSet{writeSetFormat + 1}, ws[1:len(ws)-writeSetTrailer]...)
+	reject("another format", sealWriteSet(future))
+	if db.Current().Index() != 0 {
+		t.Error("damage was applied")
+	}
+}
+
+// sealWriteSet adds the checksum.
+func sealWriteSet(body []byte) WriteSet {
+	return binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, castagnoli))
+}
+
+// FuzzApply feeds the log's reader what has the right checksum.
 func FuzzApply(f *testing.F) {
 	things := newThings()
-	db := NewDB(things)
-	b := db.NewBatch(db.Current())
-	if _, err := b.Run(func(tx *Tx) error {
-		return errors.Join(things.Put(tx, &thing{ID: testID(1), Name: "a"}), things.Delete(tx, testID(1)), things.Put(tx, &thing{ID: testID(2), Name: "b"}))
-	}, time.Now(), nil); err != nil {
-		f.Fatal(err)
-	}
-	ws, _ := b.Seal()
-	f.Add([]byte(ws))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	ws := goldenWriteSet(f, things)
+	f.Add([]byte(ws[:len(ws)-writeSetTrailer]))
+	f.Fuzz(func(t *testing.T, body []byte) {
 		db := NewDB(things)
-		err := db.Apply(b)
+		err := db.Apply(sealWriteSet(body))
 		if err != nil && db.Current().Index() != 0 {
 			t.Fatalf("refused with %v, but something changed", err)
 		}
-		for range things.All(db.Current()) {
+		ts := db.Current().s.tables[0]
+		for _, x := range append(slices.Clone(ts.indexes), ts.rows) {
+			if err := x.check(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		for range things.By(db.Current(), "size", nil) {
+		n := 0
+		for range things.By(db.Current(), "owner-name", nil) {
+			n++
+		}
+		if n != things.Len(db.Current()) {
+			t.Fatalf("%d rows in the index, %d in the table", n, things.Len(db.Current()))
 		}
 	})
 }

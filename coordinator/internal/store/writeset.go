@@ -2,8 +2,10 @@ package store
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -13,10 +15,14 @@ import (
 // WriteSet is the encoded form of what a batch wrote: rows put and rows deleted,
 // and the state it was computed from. It is what the log records.
 //
-// It is a format byte and a protobuf message:
+// It is a format byte, a protobuf message, and a CRC-32C (little-endian) of both:
 //
 //	1 base   bytes    mark of the state it builds on
 //	2 table  message, repeated: 1 name; 2 row, repeated: 1 id, 2 encoded row or 3 true for deleted
+//
+// The checksum is there because the log store has none. Without it, a replica with a
+// damaged entry would come to another mark than the others, refuse all that follows,
+// and never say why.
 type WriteSet []byte
 
 // mark identifies a state: a digest of the mark before and of the write set that
@@ -24,7 +30,10 @@ type WriteSet []byte
 // sets in the same order. It needs no secrecy, only that accidents do not collide.
 type mark [16]byte
 
-const writeSetFormat = 1
+const (
+	writeSetFormat  = 2
+	writeSetTrailer = 4
+)
 
 func (ws WriteSet) mark() (m mark) {
 	sum := sha256.Sum256(ws) // covers the base
@@ -34,7 +43,7 @@ func (ws WriteSet) mark() (m mark) {
 
 // encode writes operations that are in order of table and ID.
 func encode(base mark, tables []*core, ops []op) WriteSet {
-	size := 64
+	size := 64 + writeSetTrailer
 	for _, o := range ops {
 		size += len(o.row) + 32
 	}
@@ -56,7 +65,7 @@ func encode(base mark, tables []*core, ops []op) WriteSet {
 		})
 		ops = ops[n:]
 	}
-	return out
+	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
 }
 
 func appendOp(b []byte, id cloud.ID, row []byte) []byte {
@@ -78,13 +87,17 @@ var errWriteSet = errors.New("malformed write set")
 
 // decode checks the whole write set before anything of it is used.
 func (ws WriteSet) decode() (base mark, ops []rowOp, err error) {
-	if len(ws) == 0 {
+	if len(ws) < 1+writeSetTrailer {
 		return base, nil, errWriteSet
 	}
 	if ws[0] != writeSetFormat {
-		return base, nil, fmt.Errorf("write set has format %d, this version knows %d: upgrade this node", ws[0], writeSetFormat)
+		return base, nil, fmt.Errorf("write set has format %d, this version knows %d", ws[0], writeSetFormat)
 	}
-	err = eachField(ws[1:], func(num protowire.Number, v []byte, _ uint64) error {
+	body := ws[:len(ws)-writeSetTrailer]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(ws[len(body):]) {
+		return base, nil, fmt.Errorf("%w: checksum does not match", errWriteSet)
+	}
+	err = eachField(body[1:], func(num protowire.Number, v []byte, _ uint64) error {
 		switch {
 		case num == 1 && len(v) == len(base):
 			base = mark(v)
