@@ -12,13 +12,19 @@ TOOL    := go tool -modfile=packaging/tools/go.mod
 # Every program of the product and of the test bed.
 PROGRAMS = $(wildcard coordinator/cmd/* agent/cmd/* netsvc/cmd/* systemvm/cmd/* packaging/*/cmd/*)
 
-# Tests that boot guests or whole hosts run alone, one package at a time: two
-# emulated guests on two cores make every deadline of a third one late.
-HEAVY = $(sort $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/...) \
-	$(addprefix github.com/wispcloud/wisp/,$(shell git grep -lE '"github.com/wispcloud/wisp/packaging/(lab|sandbox)"' -- '*_test.go' | xargs -n1 dirname | sort -u)))
-LIGHT = $(filter-out $(HEAVY),$(shell go list ./...))
+M := github.com/wispcloud/wisp
+
+# Tests that boot guests or whole hosts.
+LABS  = $(sort $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/...) \
+	$(addprefix $(M)/,$(shell git grep -lE '"$(M)/packaging/(lab|sandbox)"' -- '*_test.go' | xargs -n1 dirname | sort -u)))
+# Tests of several processes that watch each other's clocks.
+TIMED = $(shell go list ./coordinator/simtest/... ./coordinator/internal/server/... ./coordinator/internal/replica/... ./netsvc/cmd/...)
+# Both run alone, one package at a time: two emulated guests on two cores make
+# every deadline of a third one late.
+ALONE = $(sort $(LABS) $(TIMED))
+LIGHT = $(filter-out $(ALONE),$(shell go list ./...))
 # Where goroutines share state.
-RACE  = $(filter-out $(HEAVY),$(shell go list ./coordinator/... ./agent/... ./netsvc/...))
+RACE  = $(filter-out $(LABS) $(M)/netsvc/cmd/%,$(shell go list ./coordinator/... ./agent/... ./netsvc/...))
 
 .PHONY: help
 help: ## list the targets
@@ -79,8 +85,8 @@ test-light: ## unit, property, namespace tests
 	go test -p 2 -timeout 15m $(LIGHT)
 
 .PHONY: test-heavy
-test-heavy: build ## tests with real guests, libvirt and hosts
-	go test -p 1 -count=1 -timeout 35m $(HEAVY)
+test-heavy: build ## tests with real guests, hosts, clusters
+	go test -p 1 -count=1 -timeout 35m $(ALONE)
 
 .PHONY: test
 test: deps build ## what CI runs
