@@ -184,3 +184,45 @@ func TestStaleAgent(t *testing.T) {
 	w.Must("startVirtualMachine", "id", before[0])
 	s.checkOnce(t, len(vms))
 }
+
+// TestLeaderLeaves runs three coordinators in this process, where the race detector sees them, and stops the leader in
+// order while hosts are linked to all of them.
+func TestLeaderLeaves(t *testing.T) {
+	w := New(t, 3)
+	s := w.NewSite(3, agenttest.Options{Heartbeat: time.Second})
+	s.Ready()
+	deploy := func(prefix string, n int) {
+		t.Helper()
+		jobs := map[string]string{}
+		for i := range n {
+			name := fmt.Sprintf("%s%d", prefix, i)
+			var job string
+			w.Until("deployment of "+name, 30*time.Second, func() (err error) {
+				_, job, err = s.Deploy(name)
+				return err
+			})
+			jobs[name] = job
+		}
+		for name, job := range jobs {
+			if _, err := w.Job(job, time.Minute); err != nil {
+				t.Errorf("deployment of %s: %v", name, err)
+			}
+		}
+	}
+	deploy("before", 6)
+	leader := -1
+	w.Until("a leader", 10*time.Second, func() error {
+		if leader = w.Leader(); leader < 0 {
+			return fmt.Errorf("nobody says that it leads")
+		}
+		return nil
+	})
+	w.StopNode(leader)
+	deploy("after", 6)
+	s.checkOnce(t, 12)
+	for _, h := range s.Hosts {
+		if !h.Connected() {
+			t.Errorf("host %s has no coordinator", h.ID())
+		}
+	}
+}
