@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/wispcloud/wisp/agent/internal/desired"
@@ -113,7 +114,7 @@ func (l *Loop) putNetworks(results map[string]fabric.Result, err error, generati
 	changed = text(b.networkErr) != text(err) || len(results) != len(b.networks)
 	for id, r := range results {
 		old, ok := b.networks[id]
-		changed = changed || !ok || text(old.Err) != text(r.Err) || old.Repairs != r.Repairs
+		changed = changed || !ok || text(old.Err) != text(r.Err) || old.Repairs != r.Repairs || !maps.Equal(old.Absent, r.Absent)
 	}
 	b.networkErr = err
 	if results != nil {
