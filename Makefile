@@ -90,9 +90,9 @@ test-heavy: build ## tests with real guests, hosts, clusters
 
 .PHONY: test
 test: deps build ## what CI runs
-	@$(MAKE) test-light
-	@$(MAKE) race
-	@$(MAKE) test-heavy
+	@failed=; for part in test-light race test-heavy; do \
+		$(MAKE) $$part || failed="$$failed $$part"; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 .PHONY: clean
 clean: ## remove what was built
