@@ -52,6 +52,11 @@ func (l *Loop) passCompute(ctx context.Context) time.Duration {
 		return s.Known(key) || there
 	})
 	again := l.tasks.compute.next()
+	if l.recheck {
+		l.recheck = false
+		l.network.pokeSoon()
+		waiting = true
+	}
 	if waiting && (again == 0 || again > time.Second) {
 		again = time.Second
 	}
@@ -260,9 +265,15 @@ func (l *Loop) lostTaps(want *hostspec.VirtualMachine, seen *domain.Seen) string
 	for _, nic := range want.GetNics() {
 		tap := fabric.TapName(nic.GetId())
 		r, ok := b.networks[nic.GetNetworkId()]
-		if ok && b.networkLooked.After(b.runs[seen.ID].since.Add(tapPatience)) && slices.Contains(seen.Taps, tap) && r.Absent[tap] {
-			return fmt.Sprintf("nic %s: its link %s was deleted on the host; reboot the vm to get it back", nic.GetId(), tap)
+		if !ok || !r.Absent[tap] || !slices.Contains(seen.Taps, tap) {
+			continue
 		}
+		if !b.networkLooked.After(b.runs[seen.ID].since.Add(tapPatience)) {
+			// The look at links may be older than the tap: have another.
+			l.recheck = true
+			continue
+		}
+		return fmt.Sprintf("nic %s: its link %s was deleted on the host; reboot the vm to get it back", nic.GetId(), tap)
 	}
 	return ""
 }

@@ -95,6 +95,8 @@ type Loop struct {
 	storage, network, compute lane
 	tasks                     struct{ storage, compute *tasks }
 	lastSweep                 time.Time
+	// Links of guests must be looked at again; of the compute lane only.
+	recheck bool
 	// Networks made by this loop; of the network lane only.
 	past map[string]*hostspec.Network
 	// Something waits for services to end, or to answer.
