@@ -31,17 +31,9 @@ func (s *Server) dispatch(ctx context.Context) {
 		r := db.Current()
 		if !ok {
 			index.Reset(r)
-			s.wake(hostplan.Scope{All: true})
+			s.links.poke(hostplan.Scope{All: true})
 			continue
 		}
-		s.wake(index.Scope(r, touched))
-	}
-}
-
-func (s *Server) wake(scope hostplan.Scope) {
-	for _, l := range s.links.all() {
-		if scope.All || scope.Hosts[l.host] || l.carries(scope.Networks) {
-			l.poke()
-		}
+		s.links.poke(index.Scope(r, touched))
 	}
 }

@@ -75,16 +75,8 @@ func sendImage(f io.Reader, size uint64, stream grpc.ServerStreamingServer[hostl
 
 // wants tells whether a host's spec names an image.
 func (s *Server) wants(host cloud.ID, sha string) bool {
-	s.links.mu.Lock()
-	l := s.links.byHost[host]
-	s.links.mu.Unlock()
-	if l != nil {
-		l.mu.Lock()
-		known := l.images[sha]
-		l.mu.Unlock()
-		if known {
-			return true
-		}
+	if s.links.sent(host, sha) {
+		return true
 	}
 	r := s.cfg.Replica.DB().Current()
 	h, ok := tables.Hosts.Get(r, host)

@@ -41,8 +41,8 @@ type link struct {
 	coordinators []string
 	reconnects   uint64
 
-	mu       sync.Mutex
-	networks map[cloud.ID]bool // that the spec sent last has
+	// What the spec sent last is about; guarded by links.mu.
+	networks []cloud.ID
 	images   map[string]bool
 }
 
@@ -54,21 +54,74 @@ func (l *link) poke() {
 	}
 }
 
-func (l *link) carries(networks map[cloud.ID]bool) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id := range l.networks {
-		if networks[id] {
-			return true
-		}
-	}
-	return false
-}
-
 // links are the open streams of this coordinator, one per host.
 type links struct {
-	mu     sync.Mutex
-	byHost map[cloud.ID]*link
+	mu        sync.Mutex
+	byHost    map[cloud.ID]*link
+	byNetwork map[cloud.ID]map[*link]bool // those whose last spec has it
+}
+
+// note remembers what the spec being sent to a host is about. It tells whether that has networks the one before had not.
+func (ls *links) note(l *link, networks []cloud.ID, images map[string]bool) (more bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, id := range networks {
+		more = more || !ls.byNetwork[id][l]
+	}
+	ls.forget(l)
+	if ls.byHost[l.host] != l {
+		return false // replaced meanwhile
+	}
+	l.networks, l.images = networks, images
+	for _, id := range networks {
+		if ls.byNetwork[id] == nil {
+			ls.byNetwork[id] = map[*link]bool{}
+		}
+		ls.byNetwork[id][l] = true
+	}
+	return more
+}
+
+// forget takes a link out of the networks. The caller holds ls.mu.
+func (ls *links) forget(l *link) {
+	for _, id := range l.networks {
+		delete(ls.byNetwork[id], l)
+		if len(ls.byNetwork[id]) == 0 {
+			delete(ls.byNetwork, id)
+		}
+	}
+	l.networks = nil
+}
+
+// poke makes the links of a scope look at the state again, and touches no others: a busy cloud changes hundreds of times
+// a second, and has thousands of hosts.
+func (ls *links) poke(scope hostplan.Scope) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if scope.All {
+		for _, l := range ls.byHost {
+			l.poke()
+		}
+		return
+	}
+	for id := range scope.Hosts {
+		if l, ok := ls.byHost[id]; ok {
+			l.poke()
+		}
+	}
+	for id := range scope.Networks {
+		for l := range ls.byNetwork[id] {
+			l.poke()
+		}
+	}
+}
+
+// sent tells whether the spec that a host was sent last names an image.
+func (ls *links) sent(host cloud.ID, sha string) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l, ok := ls.byHost[host]
+	return ok && l.images[sha]
 }
 
 // put makes l the link of its host, and ends the one before.
@@ -76,6 +129,9 @@ func (ls *links) put(l *link) {
 	ls.mu.Lock()
 	was := ls.byHost[l.host]
 	ls.byHost[l.host] = l
+	if was != nil {
+		ls.forget(was)
+	}
 	ls.mu.Unlock()
 	if was != nil {
 		was.end(errReplaced)
@@ -88,6 +144,7 @@ func (ls *links) remove(l *link) {
 	if ls.byHost[l.host] == l {
 		delete(ls.byHost, l.host)
 	}
+	ls.forget(l)
 }
 
 func (ls *links) all() []*link {
@@ -333,7 +390,9 @@ func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMes
 			n.Services.Generation, n.Services.RequestId = generation, spec.RequestId
 		}
 	}
-	l.note(spec)
+	if s.links.note(l, networksOf(spec), imagesOf(spec)) && s.cfg.Replica.DB().Current().Index() != generation {
+		l.poke() // a network may have changed after it was rendered and before changes of it were looked for here
+	}
 	if err := stream.Send(&hostlink.CoordinatorMessage{Message: &hostlink.CoordinatorMessage_Spec{Spec: spec}}); err != nil {
 		return fmt.Errorf("send spec: %w", err)
 	}
@@ -341,17 +400,20 @@ func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMes
 	return nil
 }
 
-// note remembers what the spec being sent is about.
-func (l *link) note(spec *hostspec.HostSpec) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.networks, l.images = map[cloud.ID]bool{}, map[string]bool{}
+func networksOf(spec *hostspec.HostSpec) []cloud.ID {
+	var out []cloud.ID
 	for _, n := range spec.GetNetworks() {
 		if id, err := cloud.ParseID(n.GetId()); err == nil {
-			l.networks[id] = true
+			out = append(out, id)
 		}
 	}
+	return out
+}
+
+func imagesOf(spec *hostspec.HostSpec) map[string]bool {
+	out := map[string]bool{}
 	for _, i := range spec.GetImages() {
-		l.images[i.GetSha256()] = true
+		out[i.GetSha256()] = true
 	}
+	return out
 }

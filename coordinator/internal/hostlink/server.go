@@ -40,7 +40,7 @@ func New(cfg Config) *Server {
 		inbox:  newInbox(),
 		render: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
-	s.links.byHost = map[cloud.ID]*link{}
+	s.links.byHost, s.links.byNetwork = map[cloud.ID]*link{}, map[cloud.ID]map[*link]bool{}
 	s.peers = &peers{keys: cfg.Keys, conns: map[string]*grpc.ClientConn{}}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(cfg.Keys.Server())),
