@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,9 +11,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -25,6 +30,8 @@ const childEnv = "WISP_TEST_REPLICA"
 type childConfig struct {
 	NodeID, DataDir, Bind string
 	Bootstrap             []replica.Peer
+	Heartbeat             time.Duration
+	List                  bool // only print what is there, and end
 }
 
 func TestMain(m *testing.M) {
@@ -45,10 +52,20 @@ func child(arg string) error {
 	r, err := replica.Open(ctx, replica.Config{
 		NodeID: c.NodeID, DataDir: c.DataDir, Bind: c.Bind, Bootstrap: c.Bootstrap, API: c.NodeID,
 		SnapshotEntries: 200, TrailingEntries: 50, SnapshotInterval: 50e6,
+		Heartbeat: c.Heartbeat, Election: c.Heartbeat, Lease: c.Heartbeat,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, store.NewDB(items, replica.Members))
 	if err != nil {
 		return err
+	}
+	if c.List {
+		for ready := false; !ready; _, _, ready = r.Leader() {
+			<-waitToLead(r)
+		}
+		for i := range items.All(r.DB().Current()) {
+			fmt.Println(i.Name)
+		}
+		os.Exit(0)
 	}
 	for w := range 8 {
 		go func() {
@@ -180,4 +197,70 @@ func TestKillNine(t *testing.T) {
 		l.check(t, n.db)
 	}
 	t.Logf("%d acknowledged writes, none lost over %d kills", len(l.acked), rounds)
+}
+
+// TestDamagedLog changes bytes of the last entries of a log on disk. The replica
+// either has everything, because the byte did not matter, or does not start.
+func TestDamagedLog(t *testing.T) {
+	n := diskNodes(t, 1)[0]
+	n.start(t)
+	leaderOf(t, []*node{n})
+	var want []string
+	for i := range 5 {
+		name := fmt.Sprintf("row-%d-of-the-damaged-log", i)
+		if err := put(t.Context(), n.r, name); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, name)
+	}
+	n.stop()
+	path := filepath.Join(n.cfg.DataDir, "raft", "log.db")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.LastIndex(good, []byte(want[4]))
+	if at < 0 {
+		t.Fatal("the last row is not in the log")
+	}
+	config, err := json.Marshal(childConfig{
+		NodeID: n.cfg.NodeID, DataDir: n.cfg.DataDir, Bind: n.cfg.Bind, Bootstrap: n.cfg.Bootstrap, Heartbeat: 10 * time.Millisecond, List: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, refused := 0, 0
+	check := func(what string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+string(config))
+		out, err := cmd.Output()
+		if err != nil {
+			refused++
+			return
+		}
+		started++
+		got := strings.Fields(string(out))
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: it starts with %q", what, got)
+		}
+	}
+	check("undamaged")
+	if started != 1 {
+		t.Fatal("it does not even start undamaged")
+	}
+	// The entry is some 250 bytes: its head with index, term and type, then the write set.
+	for offset := at - 180; offset < at+100; offset += 14 {
+		bad := bytes.Clone(good)
+		bad[offset] ^= 0x11
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		check(fmt.Sprintf("byte %d of the row's name changed", offset-at))
+	}
+	if refused < 5 {
+		t.Errorf("%d refused, %d started: the damage does not reach the entry", refused, started)
+	}
+	t.Logf("%d refused, %d started with everything", refused, started)
 }

@@ -21,6 +21,9 @@ type stores struct {
 	closer    io.Closer
 }
 
+// cachedEntries bounds the entries kept in memory for followers.
+const cachedEntries = 128
+
 // openStores is the one place that knows which log store is used.
 func openStores(c Config) (stores, error) {
 	if c.DataDir == "" {
@@ -50,7 +53,12 @@ func openStores(c Config) (stores, error) {
 	if err != nil {
 		return stores{}, errors.Join(fmt.Errorf("open raft snapshots in %s: %w", dir, err), bolt.Close())
 	}
-	return stores{logs: bolt, stable: bolt, snapshots: snapshots, closer: bolt}, nil
+	// What is sent to the followers was written a moment ago: it need not be read again.
+	logs, err := raft.NewLogCache(cachedEntries, checkedLogs{bolt})
+	if err != nil {
+		return stores{}, errors.Join(err, bolt.Close())
+	}
+	return stores{logs: logs, stable: checkedVotes{bolt}, snapshots: snapshots, closer: bolt}, nil
 }
 
 type nopCloser struct{}
