@@ -67,7 +67,17 @@ func Open(ctx context.Context, cfg Config, db *store.DB) (*Replica, error) {
 	if err := r.startRaft(s, notify); err != nil {
 		return nil, errors.Join(fmt.Errorf("open replica %s: %w", cfg.NodeID, err), closeTransport(trans), s.closer.Close())
 	}
-	r.verifier.ask = func() error { return r.raft.VerifyLeader().Error() }
+	r.verifier.ask = func() error {
+		// raft leaves a question that it had not looked at yet unanswered when it shuts down.
+		answer := make(chan error, 1)
+		go func() { answer <- r.raft.VerifyLeader().Error() }()
+		select {
+		case err := <-answer:
+			return err
+		case <-r.done:
+			return raft.ErrRaftShutdown
+		}
+	}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go r.lead(ctx, notify)
 	return r, nil
