@@ -172,8 +172,22 @@ func (s sdk) value(want string, x any, at string) []string {
 	return nil
 }
 
-// CheckFacts compares the registered commands with what 4.1 says: every command of it keeps its kind, its roles (ours
-// may be more where a client needs that) and, of the parameters it shares, type and required.
+// letters are roles as the facts write them.
+func letters(r api.Roles) string {
+	var b strings.Builder
+	for _, x := range []struct {
+		role   api.Roles
+		letter byte
+	}{{api.RootAdmin, 'r'}, {api.ResourceAdmin, 'd'}, {api.DomainAdmin, 'a'}, {api.User, 'u'}} {
+		if r&x.role != 0 {
+			b.WriteByte(x.letter)
+		}
+	}
+	return b.String()
+}
+
+// CheckFacts compares the registered commands with what 4.1 says: every command of it keeps its kind, its roles and, of
+// the parameters it shares, type and required. Of allow, "command" lets roles differ and "command.parameter" a parameter.
 func CheckFacts(g *api.Registry, allow map[string]bool) (bad []string) {
 	facts := Facts()
 	for _, d := range g.Describe(api.Everyone) {
@@ -184,6 +198,9 @@ func CheckFacts(g *api.Registry, allow map[string]bool) (bad []string) {
 		cmd, _ := g.Find(d.Name)
 		if (f.Kind != "sync") != cmd.Async() || (f.Kind == "async-create") != cmd.Creates() {
 			bad = append(bad, fmt.Sprintf("%s: 4.1 has it %s", d.Name, f.Kind))
+		}
+		if got := letters(cmd.Roles); got != f.Roles && f.Roles != "-" && !allow[d.Name] {
+			bad = append(bad, fmt.Sprintf("%s: roles %s are %s in 4.1", d.Name, got, f.Roles))
 		}
 		have := map[string]bool{}
 		for _, p := range d.Params {
