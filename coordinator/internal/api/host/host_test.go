@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -195,6 +196,8 @@ func TestStory(t *testing.T) {
 	s.golden("createStoragePool", "createStoragePool", "name", "nfs1", "url", "nfs://nas.example/export/primary", "zoneid", z, "podid", p, "clusterid", c, "tags", "a,b")
 	s.golden("addSecondaryStorage", "addSecondaryStorage", "url", "file:///srv/secondary", "zoneid", z)
 	s.golden("listImageStores", "listImageStores", "zoneid", z)
+	more := s.golden("addImageStore", "addImageStore", "provider", "file", "url", "file:///srv/more", "zoneid", z)
+	s.golden("deleteImageStore", "deleteImageStore", "id", more.String("imagestore.id"))
 	s.golden("listHypervisors", "listHypervisors", "zoneid", z)
 	s.golden("listOsTypes", "listOsTypes", "description", "Other Linux (64-bit)")
 	s.golden("listOsCategories", "listOsCategories")
@@ -511,6 +514,10 @@ func TestTokens(t *testing.T) {
 	s := newSite(t)
 	a := s.Must("root", "createHostJoinToken", "uses", "2", "lifetime", "3600", "note", "rack 7")
 	text := a.String("hostjointoken.token")
+	masked := *a
+	masked.Raw = bytes.ReplaceAll(a.Raw, []byte(text), []byte("{secret}"))
+	masked.Raw = regexp.MustCompile(`"fingerprint":"[^"]*"`).ReplaceAll(masked.Raw, []byte(`"fingerprint":"{fingerprint}"`))
+	s.Golden("createHostJoinToken", &masked)
 	tok, err := pki.ParseToken(text)
 	if err != nil || !slices.Equal(tok.Addresses, []string{"192.0.2.1:8250"}) {
 		t.Fatalf("%v %v", tok.Addresses, err)
@@ -551,7 +558,9 @@ func TestReconnect(t *testing.T) {
 	if err := s.Replica.Update(context.Background(), func(tx *store.Tx) error { return infra.Linked(tx, id(t, h), "", "") }); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Job("root", job); got.Object["jobstatus"] != 1.0 || got.String("jobresult.host.state") != "Up" {
+	got := s.Job("root", job)
+	s.Golden("reconnectHost", got)
+	if got.Object["jobstatus"] != 1.0 || got.String("jobresult.host.state") != "Up" {
 		t.Errorf("%s", got.Raw)
 	}
 }
