@@ -47,10 +47,12 @@ func (s *Server) handler() http.Handler {
 
 // Ready tells why this coordinator cannot serve calls: no leader is known, or the cloud's first rows are not there yet.
 func (s *Server) Ready() error {
-	id, _, _ := s.replica.Leader()
+	id, _, here := s.replica.Leader()
 	switch {
 	case id == "":
 		return errors.New("no leader is known")
+	case id == s.cfg.Node && !here:
+		return errors.New("this coordinator is elected but not ready to lead yet")
 	case identity.Root(s.replica.DB().Current()) == nil:
 		return errors.New("the state is not loaded yet")
 	}

@@ -34,13 +34,14 @@ const (
 
 // peers is this coordinator's side of the traffic with the others.
 type peers struct {
+	self    string // this coordinator's name
 	replica *replica.Replica
 	client  *http.Client
 	serve   http.Handler // the API here
 }
 
-func newPeers(r *replica.Replica, conf *tls.Config) *peers {
-	return &peers{replica: r, client: &http.Client{
+func newPeers(self string, r *replica.Replica, conf *tls.Config) *peers {
+	return &peers{self: self, replica: r, client: &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig: conf.Clone(), DialContext: dial, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true,
 		},
@@ -66,6 +67,8 @@ func (p *peers) forward(w http.ResponseWriter, r *http.Request, body []byte) err
 			r.Body = io.NopCloser(bytes.NewReader(body))
 			p.serve.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), forwarded{}, true)))
 			return nil
+		case id == p.self:
+			// It is elected here, but not ready yet.
 		case address != "":
 			sent, err := p.send(w, r, address, body)
 			if err == nil || sent {

@@ -66,7 +66,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ 
 	if s.replica, err = s.openReplica(ctx); err != nil {
 		return nil, err
 	}
-	s.peers = newPeers(s.replica, s.cluster)
+	s.peers = newPeers(s.cfg.Node, s.replica, s.cluster)
 	s.metrics = newMetrics(s.replica, version)
 	if s.areas, err = newAreas(s); err != nil {
 		return nil, err
