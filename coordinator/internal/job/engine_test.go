@@ -125,7 +125,9 @@ func TestOutcomes(t *testing.T) {
 		{"done", func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }, nil, `1 0 {"success":true}`, 0},
 		{
 			"done with a result", func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil },
-			func(_ *store.Tx, j *cloud.Job) ([]byte, error) { return []byte(`{"x":"` + j.InstanceID.String()[:4] + `"}`), nil },
+			func(_ *store.Tx, j *cloud.Job) ([]byte, error) {
+				return []byte(`{"x":"` + j.InstanceID.String()[:4] + `"}`), nil
+			},
 			`1 0 {"x":"` + row.String()[:4] + `"}`, 0,
 		},
 		{

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -90,5 +92,95 @@ func TestEverythingIsDescribed(t *testing.T) {
 			}
 		}
 		walk(d.Name+" answers ", d.Response)
+	}
+}
+
+// Everything about every command that a client can depend on stands in one reviewed file: roles, kind, envelope and key,
+// parameters with type and whether they are required, and the top fields of the answer.
+func TestCommandsGolden(t *testing.T) {
+	g := registry(t)
+	var b strings.Builder
+	full := map[string]api.Description{}
+	for _, d := range g.Describe(api.Everyone) {
+		full[d.Name] = d
+	}
+	roles := []struct {
+		role api.Roles
+		sign string
+	}{{api.RootAdmin, "r"}, {api.ResourceAdmin, "d"}, {api.DomainAdmin, "a"}, {api.User, "u"}, {api.NoLogin, "-"}}
+	for _, c := range g.Commands() {
+		sign := ""
+		for _, r := range roles {
+			if c.Roles&r.role != 0 {
+				sign += r.sign
+			}
+		}
+		kind := "sync"
+		switch {
+		case c.Creates():
+			kind = "async-create"
+		case c.Async():
+			kind = "async"
+		}
+		fmt.Fprintf(&b, "%s %s %s event=%s envelope=%s object=%s\n", c.Name, kind, sign, c.Event, c.Envelope, c.Object)
+		d := full[c.Name]
+		for _, p := range d.Params {
+			mark := ""
+			if p.Required {
+				mark = "!"
+			}
+			fmt.Fprintf(&b, "\t%s %s%s\n", p.Name, p.Type, mark)
+		}
+		var fields []string
+		for _, f := range d.Response {
+			fields = append(fields, f.Name+":"+f.Type)
+		}
+		fmt.Fprintf(&b, "\t-> %s\n", strings.Join(fields, " "))
+	}
+	apitest.GoldenText(t, "testdata/commands.golden", b.String())
+}
+
+// Every command is refused to nobody and to wrong roles, and every reference parameter refuses an id that nobody has
+// with the sentence that clients look for.
+func TestRoleMatrix(t *testing.T) {
+	r := start(t, testConfig(t, "one"))
+	r.ready(t)
+	env := admin(t, r.cfg)
+	// A user to call as.
+	code, body := call(t, r, env, "createAccount", "accounttype", "0", "username", "plain", "password", "p", "firstname", "P", "lastname", "L", "email", "p@example.org")
+	if code != 200 {
+		t.Fatal(body)
+	}
+	user := regexp.MustCompile(`"user":\[\{"id":"([^"]+)"`).FindStringSubmatch(body)
+	_, body = call(t, r, env, "registerUserKeys", "id", user[1])
+	keys := regexp.MustCompile(`"apikey":"([^"]+)","secretkey":"([^"]+)"`).FindStringSubmatch(body)
+	plain := map[string]string{"CLOUDSTACK_KEY": keys[1], "CLOUDSTACK_SECRET": keys[2]}
+	full := map[string]api.Description{}
+	for _, d := range r.registry.Describe(api.Everyone) {
+		full[d.Name] = d
+	}
+	const missing = "01234567-89ab-4def-8123-456789abcdef"
+	for _, c := range r.registry.Commands() {
+		if c.Roles&api.NoLogin != 0 {
+			continue
+		}
+		if code, body := get(t, "http://"+r.cfg.Plain[0]+"/client/api?response=json&command="+c.Name); code != 401 {
+			t.Errorf("%s by nobody: %d %s", c.Name, code, body)
+		}
+		if c.Roles&api.User == 0 {
+			if code, body := call(t, r, plain, c.Name); code != 432 {
+				t.Errorf("%s by a user: %d %s", c.Name, code, body)
+			}
+		}
+		for _, p := range full[c.Name].Params {
+			if p.Related == "" || p.Type != "uuid" {
+				continue
+			}
+			code, body := call(t, r, env, c.Name, p.Name, missing)
+			text := "Invalid parameter " + p.Name + " value=" + missing + " due to incorrect long value format, or entity does not exist"
+			if code != 431 || !strings.Contains(body, text) && !strings.Contains(body, "due to missing parameter") {
+				t.Errorf("%s with an unknown %s: %d %s", c.Name, p.Name, code, body)
+			}
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -55,21 +56,26 @@ func (c *Cloud) Golden(name string, a *Answer) {
 		b.WriteByte('\n')
 		raw = b.Bytes()
 	}
-	file := filepath.Join("testdata", "golden", name+ext)
+	GoldenText(c.t, filepath.Join("testdata", "golden", name+ext), string(raw))
+}
+
+// GoldenText compares a text with a file. go test -update writes it.
+func GoldenText(t testing.TB, file, text string) {
+	t.Helper()
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			c.t.Fatal(err)
+			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, raw, 0o644); err != nil {
-			c.t.Fatal(err)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
 		}
 		return
 	}
 	want, err := os.ReadFile(file)
 	if err != nil {
-		c.t.Fatalf("%v (go test -update writes it)", err)
+		t.Fatalf("%v (go test -update writes it)", err)
 	}
-	if d := cmp.Diff(string(want), string(raw)); d != "" {
-		c.t.Errorf("%s differs (-want +got):\n%s", file, d)
+	if d := cmp.Diff(string(want), text); d != "" {
+		t.Errorf("%s differs (-want +got):\n%s", file, d)
 	}
 }
