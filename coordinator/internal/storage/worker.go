@@ -233,7 +233,13 @@ func (w *Worker) admit(ctx context.Context, t *cloud.Template, s *cloud.ImageSto
 			return err
 		}
 		row.State, row.Progress, row.SHA256, row.FileBytes, row.SizeBytes = cloud.TemplateReady, 100, sum, uint64(size), virtual
-		return tables.Templates.Put(tx, row)
+		if err := tables.Templates.Put(tx, row); err != nil {
+			return err
+		}
+		return w.Event(tx, &cloud.Event{
+			Type: "TEMPLATE.DOWNLOAD.SUCCESS", State: cloud.EventCompleted, AccountID: row.AccountID, DomainID: row.DomainID,
+			ResourceID: row.ID, Description: "Template " + row.Name + " was downloaded",
+		})
 	})
 	if cloud.CodeOf(err) == cloud.LimitExceeded {
 		return final(err)
