@@ -118,38 +118,56 @@ type listForwardsParams struct {
 }
 
 func (h handlers) listForwards() api.Command {
-	t := tables.PortForwardingRules
 	return api.Command{
 		Name: "listPortForwardingRules", Doc: "Lists port forwarding rules.", Roles: api.Everyone, Object: "portforwardingrule",
-		Run: api.List(api.Lister[listForwardsParams, cloud.PortForwardingRule, ForwardAnswer]{
-			Rows: func(c *api.Call, p *listForwardsParams) (iter.Seq[*cloud.PortForwardingRule], error) {
-				rows := t.All(c.Read)
-				switch account, one := c.Scope.Account(); {
-				case !p.IPAddressID.IsZero():
-					rows = t.By(c.Read, "ip", store.K(p.IPAddressID))
-				case !p.NetworkID.IsZero():
-					rows = t.By(c.Read, "network", store.K(p.NetworkID))
-				case one:
-					rows = t.By(c.Read, "account", store.K(account))
-				}
-				return func(yield func(*cloud.PortForwardingRule) bool) {
-					for f := range rows {
-						if !f.Static && (p.ID.IsZero() || f.ID == p.ID) && (p.NetworkID.IsZero() || f.NetworkID == p.NetworkID) && !yield(f) {
-							return
-						}
-					}
-				}, nil
-			},
-			Owner: func(_ *api.Call, f *cloud.PortForwardingRule) api.Owner {
-				return api.Owner{Account: f.AccountID, Domain: f.DomainID}
-			},
-			Keyword: func(f *cloud.PortForwardingRule) string { return f.Protocol + "\n" + f.GuestIP.String() },
-			Less: func(a, b *cloud.PortForwardingRule) int {
-				return cmp.Or(a.Created.Compare(b.Created), slices.Compare(a.ID[:], b.ID[:]))
-			},
-			View: func(c *api.Call, f *cloud.PortForwardingRule) ForwardAnswer { return viewForward(c.Read, f) },
+		Run: listRules(func(p *listForwardsParams) ruleFilter {
+			return ruleFilter{id: p.ID, ip: p.IPAddressID, network: p.NetworkID}
 		}),
 	}
+}
+
+// ruleFilter is which forwarding rules a list is about; zero fields do not matter.
+type ruleFilter struct {
+	static              bool
+	id, ip, network, vm cloud.ID
+}
+
+// listRules lists port forwarding rules, or those that open ports of static NAT addresses: rows of one table.
+func listRules[P any](filter func(p *P) ruleFilter) api.Handler {
+	t := tables.PortForwardingRules
+	return api.List(api.Lister[P, cloud.PortForwardingRule, ForwardAnswer]{
+		Rows: func(c *api.Call, p *P) (iter.Seq[*cloud.PortForwardingRule], error) {
+			want := filter(p)
+			rows := t.All(c.Read)
+			switch account, one := c.Scope.Account(); {
+			case !want.ip.IsZero():
+				rows = t.By(c.Read, "ip", store.K(want.ip))
+			case !want.network.IsZero():
+				rows = t.By(c.Read, "network", store.K(want.network))
+			case !want.vm.IsZero():
+				rows = t.By(c.Read, "vm", store.K(want.vm))
+			case one:
+				rows = t.By(c.Read, "account", store.K(account))
+			}
+			is := func(want, have cloud.ID) bool { return want.IsZero() || want == have }
+			return func(yield func(*cloud.PortForwardingRule) bool) {
+				for f := range rows {
+					keep := f.Static == want.static && is(want.id, f.ID) && is(want.network, f.NetworkID) && is(want.vm, f.VMID)
+					if keep && !yield(f) {
+						return
+					}
+				}
+			}, nil
+		},
+		Owner: func(_ *api.Call, f *cloud.PortForwardingRule) api.Owner {
+			return api.Owner{Account: f.AccountID, Domain: f.DomainID}
+		},
+		Keyword: func(f *cloud.PortForwardingRule) string { return f.Protocol + "\n" + f.GuestIP.String() },
+		Less: func(a, b *cloud.PortForwardingRule) int {
+			return cmp.Or(a.Created.Compare(b.Created), slices.Compare(a.ID[:], b.ID[:]))
+		},
+		View: func(c *api.Call, f *cloud.PortForwardingRule) ForwardAnswer { return viewForward(c.Read, f) },
+	})
 }
 
 type unforwardParams struct {

@@ -1,10 +1,7 @@
 package rule
 
 import (
-	"cmp"
-	"iter"
 	"net/netip"
-	"slices"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -109,36 +106,10 @@ type listStaticParams struct {
 }
 
 func (h handlers) listStatic() api.Command {
-	t := tables.PortForwardingRules
 	return api.Command{
 		Name: "listIpForwardingRules", Doc: "Lists the rules that open ports of static NAT addresses.", Roles: api.Everyone, Object: "ipforwardingrule",
-		Run: api.List(api.Lister[listStaticParams, cloud.PortForwardingRule, ForwardAnswer]{
-			Rows: func(c *api.Call, p *listStaticParams) (iter.Seq[*cloud.PortForwardingRule], error) {
-				rows := t.All(c.Read)
-				switch account, one := c.Scope.Account(); {
-				case !p.IPAddressID.IsZero():
-					rows = t.By(c.Read, "ip", store.K(p.IPAddressID))
-				case !p.VMID.IsZero():
-					rows = t.By(c.Read, "vm", store.K(p.VMID))
-				case one:
-					rows = t.By(c.Read, "account", store.K(account))
-				}
-				return func(yield func(*cloud.PortForwardingRule) bool) {
-					for f := range rows {
-						if f.Static && (p.ID.IsZero() || f.ID == p.ID) && (p.VMID.IsZero() || f.VMID == p.VMID) && !yield(f) {
-							return
-						}
-					}
-				}, nil
-			},
-			Owner: func(_ *api.Call, f *cloud.PortForwardingRule) api.Owner {
-				return api.Owner{Account: f.AccountID, Domain: f.DomainID}
-			},
-			Keyword: func(f *cloud.PortForwardingRule) string { return f.Protocol + "\n" + f.GuestIP.String() },
-			Less: func(a, b *cloud.PortForwardingRule) int {
-				return cmp.Or(a.Created.Compare(b.Created), slices.Compare(a.ID[:], b.ID[:]))
-			},
-			View: func(c *api.Call, f *cloud.PortForwardingRule) ForwardAnswer { return viewForward(c.Read, f) },
+		Run: listRules(func(p *listStaticParams) ruleFilter {
+			return ruleFilter{static: true, id: p.ID, ip: p.IPAddressID, vm: p.VMID}
 		}),
 	}
 }
