@@ -224,3 +224,11 @@ func CheckFacts(g *api.Registry, allow map[string]bool) (bad []string) {
 	}
 	return bad
 }
+
+// SDKCommands names the commands that today's SDK has.
+func SDKCommands() (names []string) {
+	for _, f := range records(commands422) {
+		names = append(names, f[0])
+	}
+	return names
+}
