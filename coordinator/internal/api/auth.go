@@ -51,13 +51,21 @@ func (s *Server) authenticate(r *http.Request, v Values, at store.Reader, now ti
 	if !verify(v, secret, signature) {
 		return nil, errCredentials
 	}
-	return load(at, user.ID)
+	return with(at, user)
 }
 
 // load reads a user with account and domain, all of which must be in use. The system account makes no calls.
 func load(at store.Reader, user cloud.ID) (*caller, error) {
 	u, ok := tables.Users.Get(at, user)
-	if !ok || u.State != cloud.Enabled {
+	if !ok {
+		return nil, errCredentials
+	}
+	return with(at, u)
+}
+
+// with adds account and domain to a user.
+func with(at store.Reader, u *cloud.User) (*caller, error) {
+	if u.State != cloud.Enabled {
 		return nil, errCredentials
 	}
 	a, ok := tables.Accounts.Get(at, u.AccountID)

@@ -44,17 +44,10 @@ type Config struct {
 }
 
 // Server answers /client/api.
-type Server struct {
-	cfg  Config
-	gate gate
-}
+type Server struct{ cfg Config }
 
 // New makes a server.
-func New(cfg Config) *Server {
-	s := &Server{cfg: cfg}
-	s.gate.barrier = cfg.Cluster.Barrier
-	return s
-}
+func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
 const (
 	// maxBody is more than any client sends: user data of 1 MiB in base64, form-encoded.
@@ -81,7 +74,7 @@ type request struct {
 // ServeHTTP implements http.Handler for the endpoint; it does not look at the path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{w: w, r: r, id: newRequestID(), started: s.cfg.Now()}
-	q.log = s.cfg.Log.With("request", q.id)
+	q.log = slog.New(&requestHandler{s.cfg.Log.Handler(), q.id})
 	h := w.Header()
 	h.Set("X-Request-Id", q.id)
 	h.Set("Cache-Control", "no-store")
@@ -93,6 +86,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.serve(q); err != nil {
 		s.refuse(q, err)
 	}
+}
+
+// requestHandler adds the request's id to each line. Logger.With would format it for every request; most log nothing.
+type requestHandler struct {
+	slog.Handler
+	id string
+}
+
+// Handle implements slog.Handler.
+func (h *requestHandler) Handle(ctx context.Context, r slog.Record) error {
+	r.AddAttrs(slog.String("request", h.id))
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h *requestHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return &requestHandler{h.Handler.WithAttrs(a), h.id}
+}
+
+// WithGroup implements slog.Handler.
+func (h *requestHandler) WithGroup(name string) slog.Handler {
+	return &requestHandler{h.Handler.WithGroup(name), h.id}
 }
 
 // newRequestID is what a call is found by in logs, from here to the host.
@@ -140,7 +155,7 @@ func (s *Server) serve(q *request) error {
 		return cloud.Errorf(cloud.Unsupported, "The API [%s] does not exist or is not available for the account", printable(name))
 	}
 	q.command = cmd
-	if err := s.gate.pass(q.r.Context()); err != nil {
+	if err := s.cfg.Cluster.Barrier(q.r.Context()); err != nil {
 		return s.elsewhere(q, err)
 	}
 	at := s.cfg.Cluster.DB().Current()
