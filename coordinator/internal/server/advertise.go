@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +11,7 @@ import (
 // advertised is what hosts are told to dial: what was configured, else the port that is listened on at an address of
 // this machine. A name or address that only this machine understands would make every join token useless.
 func advertised(c Config, addresses func() ([]net.Addr, error)) (string, error) {
-	text := cmpOr(c.AgentsAdvertise, c.Agents)
+	text := cmp.Or(c.AgentsAdvertise, c.Agents)
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
 		return "", fmt.Errorf("agents_advertise: %w", err)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -116,22 +117,15 @@ func hasState(cfg Config) bool {
 
 // openReplica starts raft: a cluster of one where there is no state and nobody to join.
 func (s *Server) openReplica(ctx context.Context) (*replica.Replica, error) {
-	raft := cmpOr(s.cfg.RaftAdvertise, s.cfg.Raft)
+	raft := cmp.Or(s.cfg.RaftAdvertise, s.cfg.Raft)
 	rc := replica.Config{
 		NodeID: s.cfg.Node, DataDir: raftDir(s.cfg), Bind: s.cfg.Raft, Advertise: s.cfg.RaftAdvertise, TLS: s.cluster,
-		API: cmpOr(s.cfg.PeersAdvertise, s.cfg.Peers), Logger: s.log,
+		API: cmp.Or(s.cfg.PeersAdvertise, s.cfg.Peers), Logger: s.log,
 	}
 	if len(s.cfg.Join) == 0 {
 		rc.Bootstrap = []replica.Peer{{ID: s.cfg.Node, Address: raft}}
 	}
 	return replica.Open(ctx, rc, store.NewDB(append(tables.Schema(), replica.Members)...))
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // Run serves until ctx ends or a part fails, then stops everything in order. It returns nil after a stop that was asked
@@ -142,7 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serve()
 	if len(s.cfg.Join) > 0 {
 		s.loop(loops, "join", func(ctx context.Context) {
-			me := joining{s.cfg.Node, cmpOr(s.cfg.RaftAdvertise, s.cfg.Raft), cmpOr(s.cfg.PeersAdvertise, s.cfg.Peers)}
+			me := joining{s.cfg.Node, cmp.Or(s.cfg.RaftAdvertise, s.cfg.Raft), cmp.Or(s.cfg.PeersAdvertise, s.cfg.Peers)}
 			if err := s.peers.askToJoin(ctx, me, s.cfg.Join); err != nil && ctx.Err() == nil {
 				s.fail(err)
 			}
