@@ -27,6 +27,7 @@ import (
 type world struct {
 	*Server
 	t       *testing.T
+	web     http.Handler
 	callers map[string]*cloud.User
 }
 
@@ -42,7 +43,7 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	replicatest.Wait(t, 20*time.Second, "the first rows", func() error { return s.bootstrap(t.Context()) })
-	w := &world{s, t, map[string]*cloud.User{}}
+	w := &world{s, t, s.handler(), map[string]*cloud.User{}}
 	w.update(func(tx *store.Tx) error {
 		root := identity.Root(tx)
 		first, err := identity.CreateDomain(tx, root.ID, "first", "")
@@ -116,7 +117,7 @@ func (w *world) send(v url.Values) answered {
 	q := httptest.NewRequest(http.MethodPost, "/client/api", strings.NewReader(v.Encode()))
 	q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res := httptest.NewRecorder()
-	w.handler().ServeHTTP(res, q)
+	w.web.ServeHTTP(res, q)
 	a := answered{code: res.Code, raw: res.Body.String()}
 	var top map[string]map[string]any
 	if err := json.Unmarshal(res.Body.Bytes(), &top); err != nil || len(top) != 1 {
@@ -175,6 +176,7 @@ func (w *world) infrastructure() estate {
 			tables.Pods.Put(tx, &cloud.Pod{ID: pod, ZoneID: zone, Name: "pod"}),
 			tables.Clusters.Put(tx, &cloud.Cluster{ID: cluster, ZoneID: zone, PodID: pod, Name: "cluster"}),
 			tables.Hosts.Put(tx, &cloud.Host{ID: id("host"), ZoneID: zone, PodID: pod, ClusterID: cluster, Name: "host", Number: 1}),
+			tables.VLANRanges.Put(tx, &cloud.VLANRange{ID: id("vlaniprange"), ZoneID: zone, PhysicalNetworkID: pn}),
 			tables.PhysicalNetworks.Put(tx, &cloud.PhysicalNetwork{ID: pn, ZoneID: zone, Name: "physical"}),
 			tables.ServiceProviders.Put(tx, &cloud.ServiceProvider{ID: sp, PhysicalNetworkID: pn, Name: "VirtualRouter"}),
 			tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{ID: id("serviceoffering"), Name: "public", CPUs: 1, MemoryMiB: 64}),
@@ -229,8 +231,6 @@ func (w *world) estateOf(caller string, n uint64, infra estate) estate {
 			tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{ID: id("serviceoffering"), Name: "of " + caller, CPUs: 1, MemoryMiB: 64, DomainIDs: []cloud.ID{d}}),
 			tables.DiskOfferings.Put(tx, &cloud.DiskOffering{ID: id("diskoffering"), Name: "of " + caller, DomainIDs: []cloud.ID{d}}),
 			tables.NetworkOfferings.Put(tx, &cloud.NetworkOffering{ID: id("networkoffering"), Name: "of " + caller, TrafficType: "Guest", State: cloud.OfferingEnabled, DomainIDs: []cloud.ID{d}}),
-			tables.PhysicalNetworks.Put(tx, &cloud.PhysicalNetwork{ID: id("physicalnetwork"), ZoneID: zone, Name: "of " + caller, DomainID: d}),
-			tables.VLANRanges.Put(tx, &cloud.VLANRange{ID: id("vlaniprange"), ZoneID: zone, AccountID: a, DomainID: d}),
 		)
 	})
 	return e

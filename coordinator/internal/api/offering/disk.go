@@ -102,18 +102,20 @@ func listDisk() api.Command {
 	}
 }
 
+type deleteDiskParams struct {
+	ID cloud.ID `api:"id,required" ref:"diskoffering" doc:"the offering"`
+}
+
 func deleteDisk() api.Command {
 	return api.Command{
 		Name: "deleteDiskOffering", Doc: "Takes an offering out of the choice; disks that have it keep it.", Roles: api.AdminOnly,
 		Event: "DISK.OFFERING.DELETE", Entity: "DiskOffering",
-		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *deleteParams) error {
-			o, ok := tables.DiskOfferings.Get(tx, p.ID)
-			if !ok || !o.Removed.IsZero() {
-				return cloud.Errorf(cloud.Invalid, "unable to find disk offering %s", p.ID)
-			}
-			o.Removed = tx.Now()
-			c.Describe(o.ID, "Disk offering id="+o.ID.String())
-			return tables.DiskOfferings.Put(tx, o)
+		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *deleteDiskParams) error {
+			c.Describe(p.ID, "Disk offering id="+p.ID.String())
+			return tables.DiskOfferings.Edit(tx, p.ID, func(o *cloud.DiskOffering) error {
+				o.Removed = tx.Now()
+				return nil
+			})
 		}),
 	}
 }

@@ -139,25 +139,23 @@ func keepService(p *listServiceParams, vm *cloud.VM, o *cloud.ServiceOffering) b
 	return vm == nil || o.ID != vm.OfferingID
 }
 
-type deleteParams struct {
-	ID cloud.ID `api:"id,required" doc:"the offering"`
+type deleteServiceParams struct {
+	ID cloud.ID `api:"id,required" ref:"serviceoffering" doc:"the offering"`
 }
 
 func deleteService() api.Command {
 	return api.Command{
 		Name: "deleteServiceOffering", Doc: "Takes an offering out of the choice; VMs that have it keep it.", Roles: api.AdminOnly,
 		Event: "SERVICE.OFFERING.DELETE", Entity: "ServiceOffering",
-		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *deleteParams) error {
-			o, ok := tables.ServiceOfferings.Get(tx, p.ID)
-			if !ok || !o.Removed.IsZero() {
-				return cloud.Errorf(cloud.Invalid, "unable to find service offering %s", p.ID)
-			}
-			if o.Default {
-				return cloud.Errorf(cloud.Invalid, "Default service offerings cannot be deleted.")
-			}
-			o.Removed = tx.Now()
-			c.Describe(o.ID, "Service offering id="+o.ID.String())
-			return tables.ServiceOfferings.Put(tx, o)
+		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *deleteServiceParams) error {
+			c.Describe(p.ID, "Service offering id="+p.ID.String())
+			return tables.ServiceOfferings.Edit(tx, p.ID, func(o *cloud.ServiceOffering) error {
+				if o.Default {
+					return cloud.Errorf(cloud.Invalid, "Default service offerings cannot be deleted.")
+				}
+				o.Removed = tx.Now()
+				return nil
+			})
 		}),
 	}
 }
