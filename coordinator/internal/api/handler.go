@@ -136,7 +136,7 @@ type Start struct {
 	InstanceID cloud.ID
 	// Args is the step's first own state, marshalled as JSON; nil is none. No secrets: seal them.
 	Args any
-	// Deadline is after how long the job fails; 0 is the setting job.timeout.
+	// Deadline is after how long the job fails; 0 is the setting job.cancel.threshold.minutes.
 	Deadline time.Duration
 	// Owner is the account the job belongs to; zero: the caller's.
 	Owner Owner

@@ -148,7 +148,7 @@ func (c *Call) submit(tx *store.Tx, start *Start) (any, error) {
 	}
 	deadline := start.Deadline
 	if deadline == 0 {
-		deadline = c.Settings.Duration(JobTimeout.Name)
+		deadline = time.Duration(JobTimeout.Int(c.Read)) * time.Minute
 	}
 	j := &cloud.Job{
 		ID: tx.NewID(), Command: c.Command.Name, UserID: c.User.ID, AccountID: owner.Account, DomainID: owner.Domain,

@@ -15,8 +15,8 @@ var (
 	})
 	// JobTimeout bounds jobs whose command sets no deadline.
 	JobTimeout = settings.Define(settings.Def{
-		Name: "job.timeout", Category: "Advanced", Type: settings.Seconds, Default: "3600", Min: 60, Max: 604800,
-		Doc: "Seconds after which an asynchronous job that has not finished fails.",
+		Name: "job.cancel.threshold.minutes", Category: "Advanced", Type: settings.Integer, Default: "60", Min: 1, Max: 10080,
+		Doc: "Minutes after which an asynchronous job that has not ended fails.",
 	})
 )
 

@@ -442,33 +442,46 @@ func completion(tx *store.Tx, k *Kind, j *cloud.Job) error {
 	return err
 }
 
-// Keep is how long a finished job can be asked for.
-const Keep = 24 * time.Hour
-
 // expungeAtOnce bounds one transaction.
 const expungeAtOnce = 1000
 
-// expunge removes jobs that finished long ago.
+// expunge removes jobs that ended long ago, and old events.
 func (r *run) expunge(ctx context.Context) error {
-	before := r.cfg.Now().Add(-Keep)
-	old := func(at store.Reader) (ids []cloud.ID) {
-		for j := range tables.Jobs.By(at, "completed", nil) {
-			if !j.Completed.Before(before) || len(ids) == expungeAtOnce {
-				break
-			}
-			ids = append(ids, j.ID)
-		}
-		return ids
-	}
-	if len(old(r.cfg.Cluster.DB().Current())) == 0 {
+	if jobs, events := r.old(r.cfg.Cluster.DB().Current()); len(jobs)+len(events) == 0 {
 		return nil
 	}
 	return r.cfg.Cluster.Update(ctx, func(tx *store.Tx) error {
-		for _, id := range old(tx) {
+		jobs, events := r.old(tx)
+		for _, id := range jobs {
 			if err := tables.Jobs.Delete(tx, id); err != nil {
+				return err
+			}
+		}
+		for _, id := range events {
+			if err := tables.Events.Delete(tx, id); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// old lists what is to go, the oldest first.
+func (r *run) old(at store.Reader) (jobs, events []cloud.ID) {
+	before := r.cfg.Now().Add(-time.Duration(keepJobs.Int(at)) * time.Minute)
+	for j := range tables.Jobs.By(at, "completed", nil) {
+		if !j.Completed.Before(before) || len(jobs) == expungeAtOnce {
+			break
+		}
+		jobs = append(jobs, j.ID)
+	}
+	days := keepEvents.Int(at)
+	before = r.cfg.Now().AddDate(0, 0, -int(days))
+	for e := range tables.Events.By(at, "created", nil) {
+		if days == 0 || !e.Created.Before(before) || len(events) == expungeAtOnce {
+			break
+		}
+		events = append(events, e.ID)
+	}
+	return jobs, events
 }

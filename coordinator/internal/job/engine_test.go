@@ -19,6 +19,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/replica/replicatest"
 	"github.com/wispcloud/wisp/coordinator/internal/seal"
+	"github.com/wispcloud/wisp/coordinator/internal/settings"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -405,30 +406,37 @@ func TestLeaderChanges(t *testing.T) {
 	}
 }
 
-func TestOldJobsGo(t *testing.T) {
+func TestWhatIsOldGoes(t *testing.T) {
 	var shift atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
 	r := replicatest.NewWith(t, 1, func(c *replica.Config) { c.Now = now }, tables.Schema()...).Nodes[0]
 	run(t, r, job.Config{
-		Kinds: []job.Kind{{Command: "work", Step: func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }}},
+		Kinds: []job.Kind{{Command: "work", Step: func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }, Event: "WORK"}},
 		Pass:  20 * time.Millisecond, Now: now,
 	})
-	id := submit(t, r, cloud.Job{})
-	ended(t, r, id)
-	shift.Store(int64(job.Keep - time.Minute))
-	kept := submit(t, r, cloud.Job{})
-	ended(t, r, kept)
-	if !tables.Jobs.Has(r.DB().Current(), id) {
-		t.Fatal("a job went before its time")
+	// left waits until so many jobs and events are left.
+	left := func(jobs, events int) {
+		t.Helper()
+		replicatest.Wait(t, 10*time.Second, fmt.Sprint(jobs, " jobs and ", events, " events"), func() error {
+			at := r.DB().Current()
+			if j, e := tables.Jobs.Len(at), tables.Events.Len(at); j != jobs || e != events {
+				return fmt.Errorf("%d and %d", j, e)
+			}
+			return nil
+		})
 	}
-	shift.Store(int64(job.Keep + time.Minute))
-	replicatest.Wait(t, 10*time.Second, "the old job to go", func() error {
-		if tables.Jobs.Has(r.DB().Current(), id) {
-			return errors.New("still there")
-		}
-		return nil
-	})
-	if !tables.Jobs.Has(r.DB().Current(), kept) {
-		t.Error("a young job went, too")
-	}
+	work := func() { ended(t, r, submit(t, r, cloud.Job{})) }
+	work()
+	shift.Store(int64(24*time.Hour - time.Minute))
+	work()
+	left(2, 2)
+	shift.Store(int64(24*time.Hour + time.Minute))
+	left(1, 2)
+	shift.Store(int64(15*24*time.Hour + time.Minute))
+	left(0, 1)
+	g := settings.New(job.Settings())
+	update(t, r, func(tx *store.Tx) error { return g.Set(tx, "event.purge.delay", "0") })
+	shift.Store(int64(1000 * 24 * time.Hour))
+	work()
+	left(1, 2)
 }

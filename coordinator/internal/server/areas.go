@@ -110,7 +110,7 @@ func newAreas(s *Server) (areas, error) {
 // settings lists what every package honours.
 func (a areas) settings() [][]*settings.Def {
 	return [][]*settings.Def{
-		api.Settings(), identity.Settings(), hostlink.Settings(), storage.Settings(), network.Settings(), compute.Settings(),
+		api.Settings(), identity.Settings(), job.Settings(), hostlink.Settings(), storage.Settings(), network.Settings(), compute.Settings(),
 	}
 }
 

@@ -115,7 +115,7 @@ func New(t testing.TB, cfg Config) *Cloud {
 
 func (c *Cloud) serve(cfg Config) {
 	c.t.Helper()
-	c.Settings = settings.New(append(slices.Clone(cfg.Settings), api.Settings(), identity.Settings())...)
+	c.Settings = settings.New(append(slices.Clone(cfg.Settings), api.Settings(), identity.Settings(), job.Settings())...)
 	commands := append(slices.Clone(cfg.Commands), asyncjob.Commands(asyncjob.Deps{Seal: c.Seal})...)
 	if cfg.Make != nil {
 		commands = append(commands, cfg.Make(c.Seal)...)
