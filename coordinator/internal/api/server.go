@@ -198,10 +198,8 @@ func (s *Server) elsewhere(q *request, err error) error {
 func (s *Server) refuse(q *request, err error) {
 	a := errorOf(err, q.id)
 	status := a.Code
-	var moved *replica.NotLeader
-	if errors.As(err, &moved) {
-		a.Text, status = "The cluster has no leader at the moment; try again", http.StatusServiceUnavailable
-		a.Code = status
+	if text := clusterTrouble(err); text != "" {
+		a.Text, a.Code, status = text, http.StatusServiceUnavailable, http.StatusServiceUnavailable
 	}
 	level := slog.LevelInfo
 	if a.Code == numbers[cloud.Internal].code {
@@ -225,6 +223,18 @@ func (s *Server) refuse(q *request, err error) {
 	h.Set("X-Description", oneLine(a.Text))
 	q.send(*b, status)
 	s.done(q, status)
+}
+
+// clusterTrouble tells what a caller should know when the cluster, not the call, is at fault; "" otherwise.
+func clusterTrouble(err error) string {
+	var moved *replica.NotLeader
+	switch {
+	case errors.As(err, &moved), errors.Is(err, replica.ErrClosed):
+		return "The cluster has no leader at the moment, and nothing was done; try again"
+	case errors.Is(err, replica.ErrOutcomeUnknown), errors.Is(err, context.DeadlineExceeded):
+		return "The cluster lost its leader while the call was written down; look whether it was carried out before trying again"
+	}
+	return ""
 }
 
 func (q *request) name() string {

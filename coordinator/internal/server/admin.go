@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
@@ -40,6 +41,7 @@ func (s *Server) bootstrap(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make the first rows of the cloud: %w", err)
 		}
+		debug.FreeOSMemory() // what hashing the password took is not needed again for long
 	}
 	return s.keepAdminFile(pending)
 }
