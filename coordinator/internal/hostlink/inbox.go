@@ -30,10 +30,8 @@ func (b *inbox) put(n *peerlink.HostReport) {
 		b.byHost[n.GetHostId()] = n
 	case was.GetLink() == n.GetLink():
 		b.byHost[n.GetHostId()] = merged(was, n)
-	case n.GetHello() != nil:
-		b.byHost[n.GetHostId()] = n // a newer link
-	default:
-		// The rest of a link that was replaced.
+	case was.GetLink() < n.GetLink():
+		b.byHost[n.GetHostId()] = n // what is left of the older link is of no interest any more
 	}
 	b.mu.Unlock()
 	select {
@@ -65,6 +63,8 @@ func (b *inbox) back(reports []*peerlink.HostReport) {
 			b.byHost[old.GetHostId()] = old
 		case is.GetLink() == old.GetLink():
 			b.byHost[old.GetHostId()] = merged(old, is)
+		case is.GetLink() < old.GetLink():
+			b.byHost[old.GetHostId()] = old
 		}
 	}
 	select {

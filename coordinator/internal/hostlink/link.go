@@ -30,7 +30,7 @@ import (
 // link is the open stream of one host.
 type link struct {
 	host cloud.ID
-	name string // unique in the cluster
+	name string // unique in the cluster; names of one coordinator rise as text, so the newer of two links is known
 	end  context.CancelCauseFunc
 	wake chan struct{}
 
@@ -57,6 +57,7 @@ func (l *link) poke() {
 // links are the open streams of this coordinator, one per host.
 type links struct {
 	mu        sync.Mutex
+	opened    uint64
 	byHost    map[cloud.ID]*link
 	byNetwork map[cloud.ID]map[*link]bool // those whose last spec has it
 }
@@ -124,9 +125,11 @@ func (ls *links) sent(host cloud.ID, sha string) bool {
 	return ok && l.images[sha]
 }
 
-// put makes l the link of its host, and ends the one before.
-func (ls *links) put(l *link) {
+// put names l, makes it the link of its host, and ends the one before.
+func (ls *links) put(l *link, node string) {
 	ls.mu.Lock()
+	ls.opened++
+	l.name = fmt.Sprintf("%s/%016x-%s", node, ls.opened, nonce())
 	was := ls.byHost[l.host]
 	ls.byHost[l.host] = l
 	if was != nil {
@@ -185,13 +188,13 @@ func (s *Server) Link(stream grpc.BidiStreamingServer[hostlink.AgentMessage, hos
 		return err
 	}
 	l := &link{
-		host: caller(ctx).ID, name: s.cfg.NodeID + "/" + nonce(), end: end, wake: make(chan struct{}, 1),
+		host: caller(ctx).ID, end: end, wake: make(chan struct{}, 1),
 		ledger: hello.GetLedgerGeneration(),
 	}
 	if h, ok := tables.Hosts.Get(s.cfg.Replica.DB().Current(), l.host); ok {
 		l.reconnects = h.Reconnects
 	}
-	s.links.put(l)
+	s.links.put(l, s.cfg.NodeID)
 	s.inbox.put(&peerlink.HostReport{HostId: l.host.String(), Link: l.name, Hello: hello})
 	s.cfg.Log.Info("host linked", "host", l.host, "agent", hello.GetAgentVersion(), "ledger", l.ledger)
 	err = s.run(ctx, l, stream, incoming, failed)
