@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,16 +60,28 @@ type node struct {
 	ended                    chan error
 }
 
-// freeAddress gives a loopback address that nobody listens at now.
+// freeAddress gives a loopback address that nobody listens at now. It is below the ports that the kernel gives to
+// outgoing connections (ip_local_port_range, from 32768), one of which could have it before the coordinator does, and
+// none is given twice.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
+		if _, given := givenAddresses.LoadOrStore(address, true); given {
+			continue
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return address
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no free port between 20000 and 32000")
+	return ""
 }
+
+var givenAddresses sync.Map
 
 func newNode(t *testing.T, name string) *node {
 	t.Helper()
