@@ -87,7 +87,7 @@ func (w *real) showLogs(t *testing.T) {
 	}
 	if w.lab != nil {
 		for _, h := range w.lab.Hosts() {
-			t.Logf("agent of %s:\n%s", h.Name(), h.Log("wisp-agent", 25))
+			t.Logf("agent of %s:\n%s", h.Name(), h.Log("agent", 25))
 		}
 	}
 }

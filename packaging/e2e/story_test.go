@@ -69,9 +69,8 @@ func checkNetwork(t *testing.T, a, b *guest) {
 				t.Errorf("%s on %s gives %q, %v; want %q in it", command, pair[0].name, out, err, want)
 			}
 		}
-		// A guest has nobody else's data, even by the other's address.
-		out, err := pair[0].run(t.Context(), "ip addr add "+pair[1].ip+"/32 dev lo; "+
-			"timeout 5 wget -qO- --header 'X-Forwarded-For: "+pair[1].ip+"' http://data-server/latest/user-data; ip addr del "+pair[1].ip+"/32 dev lo")
+		// What a guest says of its address is not believed. (Forged addresses are netsvc's own tests.)
+		out, err := pair[0].run(t.Context(), "wget -qO- --header 'X-Forwarded-For: "+pair[1].ip+"' http://data-server/latest/user-data")
 		if strings.Contains(out, "user data of "+pair[1].name) {
 			t.Errorf("%s got the user-data of %s: %q, %v", pair[0].name, pair[1].name, out, err)
 		}
@@ -133,10 +132,11 @@ func (w *real) awaitHosts(t *testing.T) {
 func (w *real) testNoCoordinator(t *testing.T, a, b *guest) {
 	w.killCoordinator(t)
 	checkNetwork(t, a, b)
-	// A lease is renewed with the host's own service.
-	renewed := a.must(t, "pkill -USR1 -f '^/usr/bin/busybox udhcpc' && sleep 3; ip -4 addr show eth0")
-	if !strings.Contains(renewed, a.ip) {
-		t.Errorf("after renewing its lease %s has %q", a.name, renewed)
+	// Leases are given by the host's own service: another client on the same card, which changes nothing, asks for one.
+	for _, g := range []*guest{a, b} {
+		if out := g.must(t, "busybox udhcpc -f -n -q -t 5 -T 2 -i eth0 -s /bin/true 2>&1"); !strings.Contains(out, "lease of "+g.ip+" obtained") {
+			t.Errorf("%s asks for a lease: %q", g.name, out)
+		}
 	}
 	for _, h := range []*lab.Host{w.lab.Host(2), w.lab.Host(1)} {
 		if err := h.PowerOff(t.Context()); err != nil {

@@ -128,6 +128,23 @@ func TestSignatureOfMixedRequest(t *testing.T) {
 	}
 }
 
+// Parameters folded into the name of another have the same signed text: signatureversion=3 would be gone, and with it
+// the expiry.
+func TestFoldedParametersAreRefused(t *testing.T) {
+	for _, q := range []string{
+		"response%3Djson%26signatureversion=3", "a%26b=1", "a%2525=1", "a%2Bb=1", "a+b=1", "a%23=1", "a%0a=1", "a%00=1",
+	} {
+		if v, err := parseValues(q); err == nil {
+			t.Errorf("%s is read as %v", q, v)
+		}
+	}
+	for _, q := range []string{"tags[0].key=x", "tags%5B0%5D.key=x", "details%5b0%5d.cpu-number=1", "a_b=1"} {
+		if _, err := parseValues(q); err != nil {
+			t.Errorf("%s: %v", q, err)
+		}
+	}
+}
+
 func TestBadSignatures(t *testing.T) {
 	v, err := parseValues(clients[0].query(signed, "s"), "")
 	if err != nil {

@@ -39,6 +39,11 @@ func parseValues(encoded ...string) (Values, error) {
 			if err != nil {
 				return sorted(v), cloud.Errorf(cloud.Malformed, "A parameter's name is not percent-encoded well")
 			}
+			// Names are signed as they are: one that held a separator could stand for two parameters, hide one of them and
+			// keep the signature.
+			if strings.ContainsAny(name, "=&%+#") || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+				return sorted(v), cloud.Errorf(cloud.Malformed, "A parameter's name holds a space or one of %s", "= & % + #")
+			}
 			text, err := url.QueryUnescape(t)
 			if err != nil {
 				return sorted(v), cloud.Errorf(cloud.Malformed, "The value of parameter %s is not percent-encoded well", printable(name))

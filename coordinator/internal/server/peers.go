@@ -89,9 +89,10 @@ func (p *peers) forward(w http.ResponseWriter, r *http.Request, body []byte) err
 // send copies the request to the leader and its answer back. sent is false where the leader certainly has not seen it.
 func (p *peers) send(w http.ResponseWriter, r *http.Request, address string, body []byte) (sent bool, err error) {
 	u := url.URL{Scheme: "https", Host: address, Path: "/client/api", RawQuery: r.URL.RawQuery}
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(), bytes.NewReader(body))
+	// Always POST: net/http repeats a GET by itself when a connection breaks, and then the leader may have done it already.
+	out, err := http.NewRequestWithContext(r.Context(), http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return true, fmt.Errorf("forward to %s: %w", address, err)
+		return true, fmt.Errorf("forward to %s: the request cannot be made again", address)
 	}
 	for _, h := range []string{"Content-Type", "Cookie", "Origin", "Referer", "Sec-Fetch-Site", "User-Agent"} {
 		if v := r.Header.Values(h); len(v) > 0 {
@@ -106,7 +107,13 @@ func (p *peers) send(w http.ResponseWriter, r *http.Request, address string, bod
 	res, err := p.client.Do(out)
 	if err != nil {
 		var dialling *dialError
-		return !errors.As(err, &dialling), fmt.Errorf("forward to the leader at %s: %w", address, err)
+		sent := !errors.As(err, &dialling)
+		// The error of net/http tells the whole URL, and so what is in the query: secrets.
+		var told *url.Error
+		if errors.As(err, &told) {
+			err = told.Err
+		}
+		return sent, fmt.Errorf("forward to the leader at %s: %w", address, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	for k, v := range res.Header {

@@ -36,8 +36,8 @@ type deployParams struct {
 	IPAddress      netip.Addr        `api:"ipaddress" doc:"address wanted in the default network"`
 	MACAddress     string            `api:"macaddress" since:"4.10" doc:"MAC address wanted in the default network"`
 	DiskOfferingID cloud.ID          `api:"diskofferingid" ref:"diskoffering,use" doc:"offering of a further data disk"`
-	Size           uint64            `api:"size" doc:"size in GiB of that data disk, for a customized offering"`
-	RootDiskSize   uint64            `api:"rootdisksize" since:"4.4" doc:"size in GiB of the root disk, at least that of the template"`
+	Size           uint64            `api:"size" max:"1048576" doc:"size in GiB of that data disk, for a customized offering"`
+	RootDiskSize   uint64            `api:"rootdisksize" max:"1048576" since:"4.4" doc:"size in GiB of the root disk, at least that of the template"`
 	UserData       string            `api:"userdata" len:"1048576" doc:"user-data, base64; at most 32 KiB decoded"`
 	KeyPair        string            `api:"keypair" doc:"name of an SSH key pair of the owner"`
 	KeyPairs       []string          `api:"keypairs" since:"4.17" doc:"names of SSH key pairs of the owner; one is accepted"`
