@@ -229,7 +229,7 @@ func fetch(ctx context.Context, url string) (string, error) {
 
 // run runs a shell command in the guest.
 func (g *guest) run(ctx context.Context, command string) (string, error) {
-	d := net.Dialer{Timeout: 5 * time.Second}
+	d := net.Dialer{Timeout: 2 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(g.public, "22"))
 	if err != nil {
 		return "", err
