@@ -120,10 +120,23 @@ func (a *Area) stopped(tx *store.Tx, vm *cloud.VM) error {
 // every write of a guest must not become log entries.
 const allocatedStep = 64 << 20
 
+// told tells whether a host is told of a volume, and so believed about it: the host it lives on, or, on a shared pool,
+// the one that runs its VM or tidies the pool up.
+func told(r store.Reader, v *cloud.Volume, host cloud.ID) bool {
+	if !v.HostID.IsZero() {
+		return v.HostID == host
+	}
+	if vm, ok := tables.VMs.Get(r, v.VMID); ok && vm.HostID == host {
+		return true
+	}
+	pool, ok := tables.StoragePools.Get(r, v.PoolID)
+	return ok && steward(r, pool) == host
+}
+
 func (a *Area) foldVolume(tx *store.Tx, host cloud.ID, o *hostspec.ObjectObservation) error {
 	id, parseErr := cloud.ParseID(o.GetId())
 	v, ok := tables.Volumes.Get(tx, id)
-	if parseErr != nil || !ok || (!v.HostID.IsZero() && v.HostID != host) {
+	if parseErr != nil || !ok || !told(tx, v, host) {
 		return nil
 	}
 	switch {
