@@ -281,6 +281,29 @@ func (p *proposer) land() {
 	}
 }
 
+// outcome waits for a log entry. An entry handed to raft while it shuts down may never be answered.
+func (p *proposer) outcome(f raft.ApplyFuture) error {
+	c := make(chan error, 1)
+	go func() {
+		err := f.Error()
+		if err == nil {
+			err, _ = f.Response().(error)
+		}
+		c <- err
+	}()
+	select {
+	case err := <-c:
+		return err
+	case <-p.r.down:
+	}
+	select {
+	case err := <-c:
+		return err
+	default:
+		return ErrOutcomeUnknown
+	}
+}
+
 func (p *proposer) landOne(f flight) {
 	p.mu.Lock()
 	broken := p.broken
@@ -288,9 +311,7 @@ func (p *proposer) landOne(f flight) {
 	var err error
 	switch {
 	case f.future != nil:
-		if err = f.future.Error(); err == nil {
-			err, _ = f.future.Response().(error)
-		}
+		err = p.outcome(f.future)
 	case broken:
 		err = store.ErrRefused // what it read may never have happened
 	default:

@@ -16,6 +16,7 @@ import (
 
 // Replica is one member of the cluster.
 type Replica struct {
+	down  chan struct{} // closed when raft has shut down
 	cfg   Config
 	db    *store.DB
 	raft  *raft.Raft
@@ -61,7 +62,7 @@ func Open(ctx context.Context, cfg Config, db *store.DB) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, db: db, trans: trans, logs: s.closer, log: cfg.Logger.With("node", cfg.NodeID),
-		done: make(chan struct{}), changed: make(chan struct{}),
+		done: make(chan struct{}), down: make(chan struct{}), changed: make(chan struct{}),
 	}
 	notify := make(chan bool, 16)
 	if err := r.startRaft(s, notify); err != nil {
@@ -117,6 +118,7 @@ func (r *Replica) Close() error {
 	r.mu.Unlock()
 	r.stop()
 	err := r.raft.Shutdown().Error()
+	close(r.down)
 	<-r.done
 	r.announce()
 	return errors.Join(err, closeTransport(r.trans), r.logs.Close())
