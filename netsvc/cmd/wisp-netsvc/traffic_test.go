@@ -216,6 +216,8 @@ func TestDriftIsRepaired(t *testing.T) {
 	}{
 		{"own chain flushed", "firewall", "iptables -F WISP-FW-FWD"},
 		{"built-in chains flushed", "firewall", "iptables -F"},
+		{"own chains deleted", "firewall", "iptables -F && iptables -X"},
+		{"own translation chains deleted", "portfwd", "iptables -t nat -F && iptables -t nat -X"},
 		{"a rule slipped in", "firewall", "iptables -I WISP-FW-PUB -j ACCEPT"},
 		{"policy opened", "firewall", "iptables -P FORWARD ACCEPT"},
 		{"translation flushed", "portfwd", "iptables -t nat -F WISP-PF-PRE"},
