@@ -223,8 +223,9 @@ func TestWakeUps(t *testing.T) {
 	for i := range 20 {
 		update(t, r, func(tx *store.Tx) error { return tables.Zones.Put(tx, &cloud.Zone{ID: stranger, Name: fmt.Sprint(i)}) })
 	}
-	if n := runs.Load(); n != before {
-		t.Errorf("%d runs because of a row that it does not wait for", n-before)
+	// The instance's own change may run the step once more, late: it can arrive while the step that has read it is under way.
+	if n := runs.Load(); n > before+1 {
+		t.Errorf("%d runs during 20 changes of a row that it does not wait for", n-before)
 	}
 	update(t, r, func(tx *store.Tx) error { return tables.Pods.Put(tx, &cloud.Pod{ID: other}) })
 	ended(t, r, id)
