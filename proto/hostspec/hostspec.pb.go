@@ -307,7 +307,9 @@ type HostSpec struct {
 	Vms        []*VirtualMachine `protobuf:"bytes,6,rep,name=vms,proto3" json:"vms,omitempty"`
 	Pools      []*StoragePool    `protobuf:"bytes,7,rep,name=pools,proto3" json:"pools,omitempty"`
 	// Request id of the API call this generation stems from, for logs.
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Appliances: routers whose placement is "vm".
+	SystemVms     []*SystemVM `protobuf:"bytes,9,rep,name=system_vms,json=systemVms,proto3" json:"system_vms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +400,13 @@ func (x *HostSpec) GetRequestId() string {
 	return ""
 }
 
+func (x *HostSpec) GetSystemVms() []*SystemVM {
+	if x != nil {
+		return x.SystemVms
+	}
+	return nil
+}
+
 // StoragePool is a place for volumes.
 type StoragePool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -476,7 +485,8 @@ type Image struct {
 	// Lower-case hex SHA-256 of the file: its only name.
 	Sha256    string `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	SizeBytes uint64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// "qcow2" or "raw".
+	// "qcow2", "raw", or "systemvm": a tar of manifest.json, vmlinuz, initrd and root.squashfs, which is unpacked to
+	// <pool>/images/<sha256>.systemvm/ and whose every file is verified against the manifest.
 	Format string `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"`
 	// Pool whose cache holds it.
 	PoolId string `protobuf:"bytes,4,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
@@ -657,7 +667,10 @@ type Network struct {
 	// Legs of the services' namespace that the fabric makes (veth pairs), one per netspec link.
 	Legs []*Leg `protobuf:"bytes,8,rep,name=legs,proto3" json:"legs,omitempty"`
 	// Small number unique per host-wide network, from which link names are made: "br<n>" ...; stable.
-	Number        uint32 `protobuf:"varint,9,opt,name=number,proto3" json:"number,omitempty"`
+	Number uint32 `protobuf:"varint,9,opt,name=number,proto3" json:"number,omitempty"`
+	// Rises when the namespace of the services shall be replaced by a new one that is ready before the old one goes
+	// (restartNetwork with cleanup). MACs and addresses stay.
+	Incarnation   uint64 `protobuf:"varint,10,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -751,6 +764,13 @@ func (x *Network) GetLegs() []*Leg {
 func (x *Network) GetNumber() uint32 {
 	if x != nil {
 		return x.Number
+	}
+	return 0
+}
+
+func (x *Network) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -1158,6 +1178,290 @@ func (x *Nic) GetRateMbit() uint32 {
 	return 0
 }
 
+// SystemVM is an appliance booted from a system-VM image: the router of a network. It runs the same wisp-netsvc as a
+// namespace does, and is handed its NetSpec over the virtio-serial port "org.wispcloud.netspec.0" in the same frames.
+// A system VM that is not listed is shut down and removed: it keeps nothing that is not in the spec.
+type SystemVM struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID; also the libvirt domain's UUID.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// libvirt domain name: "r-7-VM".
+	InstanceName string     `protobuf:"bytes,2,opt,name=instance_name,json=instanceName,proto3" json:"instance_name,omitempty"`
+	Power        PowerState `protobuf:"varint,3,opt,name=power,proto3,enum=hostspec.PowerState" json:"power,omitempty"`
+	// As in VirtualMachine.
+	BootEpoch  uint64 `protobuf:"varint,4,opt,name=boot_epoch,json=bootEpoch,proto3" json:"boot_epoch,omitempty"`
+	StartEpoch uint64 `protobuf:"varint,5,opt,name=start_epoch,json=startEpoch,proto3" json:"start_epoch,omitempty"`
+	Vcpus      uint32 `protobuf:"varint,6,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
+	CpuMhz     uint32 `protobuf:"varint,7,opt,name=cpu_mhz,json=cpuMhz,proto3" json:"cpu_mhz,omitempty"`
+	CpuCap     bool   `protobuf:"varint,8,opt,name=cpu_cap,json=cpuCap,proto3" json:"cpu_cap,omitempty"`
+	MemoryMib  uint32 `protobuf:"varint,9,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	// The image set to boot: an Image of format "systemvm" listed in images, in the cache of pool_id.
+	ImageSha256 string       `protobuf:"bytes,10,opt,name=image_sha256,json=imageSha256,proto3" json:"image_sha256,omitempty"`
+	PoolId      string       `protobuf:"bytes,11,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
+	Nics        []*SystemNic `protobuf:"bytes,12,rep,name=nics,proto3" json:"nics,omitempty"`
+	// What its wisp-netsvc shall make true.
+	Services *netspec.NetSpec `protobuf:"bytes,13,opt,name=services,proto3" json:"services,omitempty"`
+	// Booted and with its services applied, but its guest and public NICs have no carrier: the successor of a running
+	// one, until the coordinator has seen it ready. Where one generation takes standby from one system VM and gives it to
+	// (or removes) another with the same MACs on this host, the agent disconnects that one first and connects this one
+	// at once.
+	Standby bool `protobuf:"varint,14,opt,name=standby,proto3" json:"standby,omitempty"`
+	// Offer a login shell on the serial console, because the host's operator asked for it.
+	DebugConsole bool   `protobuf:"varint,15,opt,name=debug_console,json=debugConsole,proto3" json:"debug_console,omitempty"`
+	VncPassword  string `protobuf:"bytes,16,opt,name=vnc_password,json=vncPassword,proto3" json:"vnc_password,omitempty"`
+	// Graceful power-off is waited for that long, then it is hard.
+	StopGraceSeconds uint32 `protobuf:"varint,17,opt,name=stop_grace_seconds,json=stopGraceSeconds,proto3" json:"stop_grace_seconds,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SystemVM) Reset() {
+	*x = SystemVM{}
+	mi := &file_hostspec_hostspec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SystemVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SystemVM) ProtoMessage() {}
+
+func (x *SystemVM) ProtoReflect() protoreflect.Message {
+	mi := &file_hostspec_hostspec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SystemVM.ProtoReflect.Descriptor instead.
+func (*SystemVM) Descriptor() ([]byte, []int) {
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SystemVM) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SystemVM) GetInstanceName() string {
+	if x != nil {
+		return x.InstanceName
+	}
+	return ""
+}
+
+func (x *SystemVM) GetPower() PowerState {
+	if x != nil {
+		return x.Power
+	}
+	return PowerState_POWER_STATE_UNSPECIFIED
+}
+
+func (x *SystemVM) GetBootEpoch() uint64 {
+	if x != nil {
+		return x.BootEpoch
+	}
+	return 0
+}
+
+func (x *SystemVM) GetStartEpoch() uint64 {
+	if x != nil {
+		return x.StartEpoch
+	}
+	return 0
+}
+
+func (x *SystemVM) GetVcpus() uint32 {
+	if x != nil {
+		return x.Vcpus
+	}
+	return 0
+}
+
+func (x *SystemVM) GetCpuMhz() uint32 {
+	if x != nil {
+		return x.CpuMhz
+	}
+	return 0
+}
+
+func (x *SystemVM) GetCpuCap() bool {
+	if x != nil {
+		return x.CpuCap
+	}
+	return false
+}
+
+func (x *SystemVM) GetMemoryMib() uint32 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
+func (x *SystemVM) GetImageSha256() string {
+	if x != nil {
+		return x.ImageSha256
+	}
+	return ""
+}
+
+func (x *SystemVM) GetPoolId() string {
+	if x != nil {
+		return x.PoolId
+	}
+	return ""
+}
+
+func (x *SystemVM) GetNics() []*SystemNic {
+	if x != nil {
+		return x.Nics
+	}
+	return nil
+}
+
+func (x *SystemVM) GetServices() *netspec.NetSpec {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *SystemVM) GetStandby() bool {
+	if x != nil {
+		return x.Standby
+	}
+	return false
+}
+
+func (x *SystemVM) GetDebugConsole() bool {
+	if x != nil {
+		return x.DebugConsole
+	}
+	return false
+}
+
+func (x *SystemVM) GetVncPassword() string {
+	if x != nil {
+		return x.VncPassword
+	}
+	return ""
+}
+
+func (x *SystemVM) GetStopGraceSeconds() uint32 {
+	if x != nil {
+		return x.StopGraceSeconds
+	}
+	return 0
+}
+
+// SystemNic is one NIC of a system VM, in the order of the guest's PCI slots.
+type SystemNic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "guest", "public" or "control".
+	Traffic string `protobuf:"bytes,2,opt,name=traffic,proto3" json:"traffic,omitempty"`
+	Mac     string `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	// guest: the network of networks whose bridge it is plugged into.
+	NetworkId string `protobuf:"bytes,4,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	// public: bridge of the host by name (traffic label), and VLAN tag on it (0 untagged), as in Leg. control: empty, the
+	// host's own control bridge, which has no uplink and no address.
+	Bridge string `protobuf:"bytes,5,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	Vlan   uint32 `protobuf:"varint,6,opt,name=vlan,proto3" json:"vlan,omitempty"`
+	// Mbit/s; 0 unlimited.
+	RateMbit      uint32 `protobuf:"varint,7,opt,name=rate_mbit,json=rateMbit,proto3" json:"rate_mbit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SystemNic) Reset() {
+	*x = SystemNic{}
+	mi := &file_hostspec_hostspec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SystemNic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SystemNic) ProtoMessage() {}
+
+func (x *SystemNic) ProtoReflect() protoreflect.Message {
+	mi := &file_hostspec_hostspec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SystemNic.ProtoReflect.Descriptor instead.
+func (*SystemNic) Descriptor() ([]byte, []int) {
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SystemNic) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SystemNic) GetTraffic() string {
+	if x != nil {
+		return x.Traffic
+	}
+	return ""
+}
+
+func (x *SystemNic) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *SystemNic) GetNetworkId() string {
+	if x != nil {
+		return x.NetworkId
+	}
+	return ""
+}
+
+func (x *SystemNic) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
+}
+
+func (x *SystemNic) GetVlan() uint32 {
+	if x != nil {
+		return x.Vlan
+	}
+	return 0
+}
+
+func (x *SystemNic) GetRateMbit() uint32 {
+	if x != nil {
+		return x.RateMbit
+	}
+	return 0
+}
+
 // HostObservation is the whole of what the agent sees; sent on change and at least every 10 s.
 type HostObservation struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1172,16 +1476,17 @@ type HostObservation struct {
 	Networks           []*NetworkObservation        `protobuf:"bytes,8,rep,name=networks,proto3" json:"networks,omitempty"`
 	Pools              []*PoolObservation           `protobuf:"bytes,9,rep,name=pools,proto3" json:"pools,omitempty"`
 	// Boot of the host: changes when the host restarts.
-	BootId             string     `protobuf:"bytes,10,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	AgentStartedUnixMs int64      `protobuf:"varint,11,opt,name=agent_started_unix_ms,json=agentStartedUnixMs,proto3" json:"agent_started_unix_ms,omitempty"`
-	Usage              *HostUsage `protobuf:"bytes,12,opt,name=usage,proto3" json:"usage,omitempty"`
+	BootId             string                 `protobuf:"bytes,10,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	AgentStartedUnixMs int64                  `protobuf:"varint,11,opt,name=agent_started_unix_ms,json=agentStartedUnixMs,proto3" json:"agent_started_unix_ms,omitempty"`
+	Usage              *HostUsage             `protobuf:"bytes,12,opt,name=usage,proto3" json:"usage,omitempty"`
+	SystemVms          []*SystemVMObservation `protobuf:"bytes,13,rep,name=system_vms,json=systemVms,proto3" json:"system_vms,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *HostObservation) Reset() {
 	*x = HostObservation{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[9]
+	mi := &file_hostspec_hostspec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1498,7 @@ func (x *HostObservation) String() string {
 func (*HostObservation) ProtoMessage() {}
 
 func (x *HostObservation) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[9]
+	mi := &file_hostspec_hostspec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1511,7 @@ func (x *HostObservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostObservation.ProtoReflect.Descriptor instead.
 func (*HostObservation) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{9}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HostObservation) GetHostId() string {
@@ -1293,6 +1598,13 @@ func (x *HostObservation) GetUsage() *HostUsage {
 	return nil
 }
 
+func (x *HostObservation) GetSystemVms() []*SystemVMObservation {
+	if x != nil {
+		return x.SystemVms
+	}
+	return nil
+}
+
 // HostFacts rarely change.
 type HostFacts struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -1319,7 +1631,7 @@ type HostFacts struct {
 
 func (x *HostFacts) Reset() {
 	*x = HostFacts{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[10]
+	mi := &file_hostspec_hostspec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1643,7 @@ func (x *HostFacts) String() string {
 func (*HostFacts) ProtoMessage() {}
 
 func (x *HostFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[10]
+	mi := &file_hostspec_hostspec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1656,7 @@ func (x *HostFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFacts.ProtoReflect.Descriptor instead.
 func (*HostFacts) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{10}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HostFacts) GetHostname() string {
@@ -1458,7 +1770,7 @@ type HostUsage struct {
 
 func (x *HostUsage) Reset() {
 	*x = HostUsage{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[11]
+	mi := &file_hostspec_hostspec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1782,7 @@ func (x *HostUsage) String() string {
 func (*HostUsage) ProtoMessage() {}
 
 func (x *HostUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[11]
+	mi := &file_hostspec_hostspec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1795,7 @@ func (x *HostUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUsage.ProtoReflect.Descriptor instead.
 func (*HostUsage) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{11}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HostUsage) GetCpuPercent() float64 {
@@ -1536,7 +1848,7 @@ type VirtualMachineObservation struct {
 
 func (x *VirtualMachineObservation) Reset() {
 	*x = VirtualMachineObservation{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[12]
+	mi := &file_hostspec_hostspec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1860,7 @@ func (x *VirtualMachineObservation) String() string {
 func (*VirtualMachineObservation) ProtoMessage() {}
 
 func (x *VirtualMachineObservation) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[12]
+	mi := &file_hostspec_hostspec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1873,7 @@ func (x *VirtualMachineObservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualMachineObservation.ProtoReflect.Descriptor instead.
 func (*VirtualMachineObservation) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{12}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VirtualMachineObservation) GetId() string {
@@ -1651,7 +1963,7 @@ type VmUsage struct {
 
 func (x *VmUsage) Reset() {
 	*x = VmUsage{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[13]
+	mi := &file_hostspec_hostspec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1975,7 @@ func (x *VmUsage) String() string {
 func (*VmUsage) ProtoMessage() {}
 
 func (x *VmUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[13]
+	mi := &file_hostspec_hostspec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1988,7 @@ func (x *VmUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmUsage.ProtoReflect.Descriptor instead.
 func (*VmUsage) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{13}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VmUsage) GetCpuPercent() float64 {
@@ -1735,6 +2047,78 @@ func (x *VmUsage) GetNetworkTxKib() uint64 {
 	return 0
 }
 
+type SystemVMObservation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, state, error, epochs and usage, as for any VM.
+	Vm *VirtualMachineObservation `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// What its wisp-netsvc last said; absent before the first word and while the channel is cut.
+	Services *netspec.Observation `protobuf:"bytes,2,opt,name=services,proto3" json:"services,omitempty"`
+	// Its guest and public NICs have carrier (not standby).
+	Connected bool `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
+	// Version of the image it was booted from.
+	ImageVersion  string `protobuf:"bytes,4,opt,name=image_version,json=imageVersion,proto3" json:"image_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SystemVMObservation) Reset() {
+	*x = SystemVMObservation{}
+	mi := &file_hostspec_hostspec_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SystemVMObservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SystemVMObservation) ProtoMessage() {}
+
+func (x *SystemVMObservation) ProtoReflect() protoreflect.Message {
+	mi := &file_hostspec_hostspec_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SystemVMObservation.ProtoReflect.Descriptor instead.
+func (*SystemVMObservation) Descriptor() ([]byte, []int) {
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SystemVMObservation) GetVm() *VirtualMachineObservation {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *SystemVMObservation) GetServices() *netspec.Observation {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *SystemVMObservation) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *SystemVMObservation) GetImageVersion() string {
+	if x != nil {
+		return x.ImageVersion
+	}
+	return ""
+}
+
 type ObjectObservation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1750,7 +2134,7 @@ type ObjectObservation struct {
 
 func (x *ObjectObservation) Reset() {
 	*x = ObjectObservation{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[14]
+	mi := &file_hostspec_hostspec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +2146,7 @@ func (x *ObjectObservation) String() string {
 func (*ObjectObservation) ProtoMessage() {}
 
 func (x *ObjectObservation) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[14]
+	mi := &file_hostspec_hostspec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +2159,7 @@ func (x *ObjectObservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectObservation.ProtoReflect.Descriptor instead.
 func (*ObjectObservation) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{14}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ObjectObservation) GetId() string {
@@ -1827,7 +2211,7 @@ type NetworkObservation struct {
 
 func (x *NetworkObservation) Reset() {
 	*x = NetworkObservation{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[15]
+	mi := &file_hostspec_hostspec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2223,7 @@ func (x *NetworkObservation) String() string {
 func (*NetworkObservation) ProtoMessage() {}
 
 func (x *NetworkObservation) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[15]
+	mi := &file_hostspec_hostspec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2236,7 @@ func (x *NetworkObservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkObservation.ProtoReflect.Descriptor instead.
 func (*NetworkObservation) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{15}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NetworkObservation) GetId() string {
@@ -1903,7 +2287,7 @@ type PoolObservation struct {
 
 func (x *PoolObservation) Reset() {
 	*x = PoolObservation{}
-	mi := &file_hostspec_hostspec_proto_msgTypes[16]
+	mi := &file_hostspec_hostspec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2299,7 @@ func (x *PoolObservation) String() string {
 func (*PoolObservation) ProtoMessage() {}
 
 func (x *PoolObservation) ProtoReflect() protoreflect.Message {
-	mi := &file_hostspec_hostspec_proto_msgTypes[16]
+	mi := &file_hostspec_hostspec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2312,7 @@ func (x *PoolObservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolObservation.ProtoReflect.Descriptor instead.
 func (*PoolObservation) Descriptor() ([]byte, []int) {
-	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{16}
+	return file_hostspec_hostspec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PoolObservation) GetId() string {
@@ -1970,7 +2354,7 @@ var File_hostspec_hostspec_proto protoreflect.FileDescriptor
 
 const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\n" +
-	"\x17hostspec/hostspec.proto\x12\bhostspec\x1a\x15netspec/netspec.proto\"\xbf\x02\n" +
+	"\x17hostspec/hostspec.proto\x12\bhostspec\x1a\x15netspec/netspec.proto\"\xf2\x02\n" +
 	"\bHostSpec\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x1e\n" +
 	"\n" +
@@ -1982,7 +2366,9 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x03vms\x18\x06 \x03(\v2\x18.hostspec.VirtualMachineR\x03vms\x12+\n" +
 	"\x05pools\x18\a \x03(\v2\x15.hostspec.StoragePoolR\x05pools\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\"q\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x121\n" +
+	"\n" +
+	"system_vms\x18\t \x03(\v2\x12.hostspec.SystemVMR\tsystemVms\"q\n" +
 	"\vStoragePool\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12&\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x12.hostspec.PoolTypeR\x04type\x12\x12\n" +
@@ -2002,7 +2388,7 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"size_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12!\n" +
 	"\fimage_sha256\x18\x04 \x01(\tR\vimageSha256\x12!\n" +
 	"\fimage_format\x18\x05 \x01(\tR\vimageFormat\x12\x18\n" +
-	"\aremoved\x18\x06 \x01(\bR\aremoved\"\x8f\x02\n" +
+	"\aremoved\x18\x06 \x01(\bR\aremoved\"\xb1\x02\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\tisolation\x18\x02 \x01(\x0e2\x13.hostspec.IsolationR\tisolation\x12\x18\n" +
@@ -2012,7 +2398,9 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x05peers\x18\x06 \x03(\tR\x05peers\x12,\n" +
 	"\bservices\x18\a \x01(\v2\x10.netspec.NetSpecR\bservices\x12!\n" +
 	"\x04legs\x18\b \x03(\v2\r.hostspec.LegR\x04legs\x12\x16\n" +
-	"\x06number\x18\t \x01(\rR\x06number\"s\n" +
+	"\x06number\x18\t \x01(\rR\x06number\x12 \n" +
+	"\vincarnation\x18\n" +
+	" \x01(\x04R\vincarnation\"s\n" +
 	"\x03Leg\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
@@ -2053,7 +2441,38 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x02ip\x18\x04 \x01(\tR\x02ip\x12\x1f\n" +
 	"\vdefault_nic\x18\x05 \x01(\bR\n" +
 	"defaultNic\x12\x1b\n" +
-	"\trate_mbit\x18\x06 \x01(\rR\brateMbit\"\xba\x04\n" +
+	"\trate_mbit\x18\x06 \x01(\rR\brateMbit\"\xb5\x04\n" +
+	"\bSystemVM\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
+	"\rinstance_name\x18\x02 \x01(\tR\finstanceName\x12*\n" +
+	"\x05power\x18\x03 \x01(\x0e2\x14.hostspec.PowerStateR\x05power\x12\x1d\n" +
+	"\n" +
+	"boot_epoch\x18\x04 \x01(\x04R\tbootEpoch\x12\x1f\n" +
+	"\vstart_epoch\x18\x05 \x01(\x04R\n" +
+	"startEpoch\x12\x14\n" +
+	"\x05vcpus\x18\x06 \x01(\rR\x05vcpus\x12\x17\n" +
+	"\acpu_mhz\x18\a \x01(\rR\x06cpuMhz\x12\x17\n" +
+	"\acpu_cap\x18\b \x01(\bR\x06cpuCap\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18\t \x01(\rR\tmemoryMib\x12!\n" +
+	"\fimage_sha256\x18\n" +
+	" \x01(\tR\vimageSha256\x12\x17\n" +
+	"\apool_id\x18\v \x01(\tR\x06poolId\x12'\n" +
+	"\x04nics\x18\f \x03(\v2\x13.hostspec.SystemNicR\x04nics\x12,\n" +
+	"\bservices\x18\r \x01(\v2\x10.netspec.NetSpecR\bservices\x12\x18\n" +
+	"\astandby\x18\x0e \x01(\bR\astandby\x12#\n" +
+	"\rdebug_console\x18\x0f \x01(\bR\fdebugConsole\x12!\n" +
+	"\fvnc_password\x18\x10 \x01(\tR\vvncPassword\x12,\n" +
+	"\x12stop_grace_seconds\x18\x11 \x01(\rR\x10stopGraceSeconds\"\xaf\x01\n" +
+	"\tSystemNic\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\atraffic\x18\x02 \x01(\tR\atraffic\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\tR\x03mac\x12\x1d\n" +
+	"\n" +
+	"network_id\x18\x04 \x01(\tR\tnetworkId\x12\x16\n" +
+	"\x06bridge\x18\x05 \x01(\tR\x06bridge\x12\x12\n" +
+	"\x04vlan\x18\x06 \x01(\rR\x04vlan\x12\x1b\n" +
+	"\trate_mbit\x18\a \x01(\rR\brateMbit\"\xf8\x04\n" +
 	"\x0fHostObservation\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12/\n" +
 	"\x13accepted_generation\x18\x02 \x01(\x04R\x12acceptedGeneration\x12-\n" +
@@ -2067,7 +2486,9 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\aboot_id\x18\n" +
 	" \x01(\tR\x06bootId\x121\n" +
 	"\x15agent_started_unix_ms\x18\v \x01(\x03R\x12agentStartedUnixMs\x12)\n" +
-	"\x05usage\x18\f \x01(\v2\x13.hostspec.HostUsageR\x05usage\"\xd2\x03\n" +
+	"\x05usage\x18\f \x01(\v2\x13.hostspec.HostUsageR\x05usage\x12<\n" +
+	"\n" +
+	"system_vms\x18\r \x03(\v2\x1d.hostspec.SystemVMObservationR\tsystemVms\"\xd2\x03\n" +
 	"\tHostFacts\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x12\n" +
 	"\x04cpus\x18\x02 \x01(\rR\x04cpus\x12\x17\n" +
@@ -2117,7 +2538,12 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\rdisk_read_ops\x18\x05 \x01(\x04R\vdiskReadOps\x12$\n" +
 	"\x0edisk_write_ops\x18\x06 \x01(\x04R\fdiskWriteOps\x12$\n" +
 	"\x0enetwork_rx_kib\x18\a \x01(\x04R\fnetworkRxKib\x12$\n" +
-	"\x0enetwork_tx_kib\x18\b \x01(\x04R\fnetworkTxKib\"y\n" +
+	"\x0enetwork_tx_kib\x18\b \x01(\x04R\fnetworkTxKib\"\xbf\x01\n" +
+	"\x13SystemVMObservation\x123\n" +
+	"\x02vm\x18\x01 \x01(\v2#.hostspec.VirtualMachineObservationR\x02vm\x120\n" +
+	"\bservices\x18\x02 \x01(\v2\x14.netspec.ObservationR\bservices\x12\x1c\n" +
+	"\tconnected\x18\x03 \x01(\bR\tconnected\x12#\n" +
+	"\rimage_version\x18\x04 \x01(\tR\fimageVersion\"y\n" +
 	"\x11ObjectObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
@@ -2177,7 +2603,7 @@ func file_hostspec_hostspec_proto_rawDescGZIP() []byte {
 }
 
 var file_hostspec_hostspec_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_hostspec_hostspec_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_hostspec_hostspec_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_hostspec_hostspec_proto_goTypes = []any{
 	(PoolType)(0),                     // 0: hostspec.PoolType
 	(Isolation)(0),                    // 1: hostspec.Isolation
@@ -2193,16 +2619,19 @@ var file_hostspec_hostspec_proto_goTypes = []any{
 	(*VirtualMachine)(nil),            // 11: hostspec.VirtualMachine
 	(*Disk)(nil),                      // 12: hostspec.Disk
 	(*Nic)(nil),                       // 13: hostspec.Nic
-	(*HostObservation)(nil),           // 14: hostspec.HostObservation
-	(*HostFacts)(nil),                 // 15: hostspec.HostFacts
-	(*HostUsage)(nil),                 // 16: hostspec.HostUsage
-	(*VirtualMachineObservation)(nil), // 17: hostspec.VirtualMachineObservation
-	(*VmUsage)(nil),                   // 18: hostspec.VmUsage
-	(*ObjectObservation)(nil),         // 19: hostspec.ObjectObservation
-	(*NetworkObservation)(nil),        // 20: hostspec.NetworkObservation
-	(*PoolObservation)(nil),           // 21: hostspec.PoolObservation
-	(*netspec.NetSpec)(nil),           // 22: netspec.NetSpec
-	(*netspec.Observation)(nil),       // 23: netspec.Observation
+	(*SystemVM)(nil),                  // 14: hostspec.SystemVM
+	(*SystemNic)(nil),                 // 15: hostspec.SystemNic
+	(*HostObservation)(nil),           // 16: hostspec.HostObservation
+	(*HostFacts)(nil),                 // 17: hostspec.HostFacts
+	(*HostUsage)(nil),                 // 18: hostspec.HostUsage
+	(*VirtualMachineObservation)(nil), // 19: hostspec.VirtualMachineObservation
+	(*VmUsage)(nil),                   // 20: hostspec.VmUsage
+	(*SystemVMObservation)(nil),       // 21: hostspec.SystemVMObservation
+	(*ObjectObservation)(nil),         // 22: hostspec.ObjectObservation
+	(*NetworkObservation)(nil),        // 23: hostspec.NetworkObservation
+	(*PoolObservation)(nil),           // 24: hostspec.PoolObservation
+	(*netspec.NetSpec)(nil),           // 25: netspec.NetSpec
+	(*netspec.Observation)(nil),       // 26: netspec.Observation
 }
 var file_hostspec_hostspec_proto_depIdxs = []int32{
 	7,  // 0: hostspec.HostSpec.images:type_name -> hostspec.Image
@@ -2210,29 +2639,36 @@ var file_hostspec_hostspec_proto_depIdxs = []int32{
 	9,  // 2: hostspec.HostSpec.networks:type_name -> hostspec.Network
 	11, // 3: hostspec.HostSpec.vms:type_name -> hostspec.VirtualMachine
 	6,  // 4: hostspec.HostSpec.pools:type_name -> hostspec.StoragePool
-	0,  // 5: hostspec.StoragePool.type:type_name -> hostspec.PoolType
-	1,  // 6: hostspec.Network.isolation:type_name -> hostspec.Isolation
-	22, // 7: hostspec.Network.services:type_name -> netspec.NetSpec
-	10, // 8: hostspec.Network.legs:type_name -> hostspec.Leg
-	2,  // 9: hostspec.VirtualMachine.power:type_name -> hostspec.PowerState
-	12, // 10: hostspec.VirtualMachine.disks:type_name -> hostspec.Disk
-	13, // 11: hostspec.VirtualMachine.nics:type_name -> hostspec.Nic
-	15, // 12: hostspec.HostObservation.facts:type_name -> hostspec.HostFacts
-	17, // 13: hostspec.HostObservation.vms:type_name -> hostspec.VirtualMachineObservation
-	19, // 14: hostspec.HostObservation.volumes:type_name -> hostspec.ObjectObservation
-	19, // 15: hostspec.HostObservation.images:type_name -> hostspec.ObjectObservation
-	20, // 16: hostspec.HostObservation.networks:type_name -> hostspec.NetworkObservation
-	21, // 17: hostspec.HostObservation.pools:type_name -> hostspec.PoolObservation
-	16, // 18: hostspec.HostObservation.usage:type_name -> hostspec.HostUsage
-	3,  // 19: hostspec.VirtualMachineObservation.state:type_name -> hostspec.VmState
-	4,  // 20: hostspec.VirtualMachineObservation.stop_cause:type_name -> hostspec.StopCause
-	18, // 21: hostspec.VirtualMachineObservation.usage:type_name -> hostspec.VmUsage
-	23, // 22: hostspec.NetworkObservation.services:type_name -> netspec.Observation
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	14, // 5: hostspec.HostSpec.system_vms:type_name -> hostspec.SystemVM
+	0,  // 6: hostspec.StoragePool.type:type_name -> hostspec.PoolType
+	1,  // 7: hostspec.Network.isolation:type_name -> hostspec.Isolation
+	25, // 8: hostspec.Network.services:type_name -> netspec.NetSpec
+	10, // 9: hostspec.Network.legs:type_name -> hostspec.Leg
+	2,  // 10: hostspec.VirtualMachine.power:type_name -> hostspec.PowerState
+	12, // 11: hostspec.VirtualMachine.disks:type_name -> hostspec.Disk
+	13, // 12: hostspec.VirtualMachine.nics:type_name -> hostspec.Nic
+	2,  // 13: hostspec.SystemVM.power:type_name -> hostspec.PowerState
+	15, // 14: hostspec.SystemVM.nics:type_name -> hostspec.SystemNic
+	25, // 15: hostspec.SystemVM.services:type_name -> netspec.NetSpec
+	17, // 16: hostspec.HostObservation.facts:type_name -> hostspec.HostFacts
+	19, // 17: hostspec.HostObservation.vms:type_name -> hostspec.VirtualMachineObservation
+	22, // 18: hostspec.HostObservation.volumes:type_name -> hostspec.ObjectObservation
+	22, // 19: hostspec.HostObservation.images:type_name -> hostspec.ObjectObservation
+	23, // 20: hostspec.HostObservation.networks:type_name -> hostspec.NetworkObservation
+	24, // 21: hostspec.HostObservation.pools:type_name -> hostspec.PoolObservation
+	18, // 22: hostspec.HostObservation.usage:type_name -> hostspec.HostUsage
+	21, // 23: hostspec.HostObservation.system_vms:type_name -> hostspec.SystemVMObservation
+	3,  // 24: hostspec.VirtualMachineObservation.state:type_name -> hostspec.VmState
+	4,  // 25: hostspec.VirtualMachineObservation.stop_cause:type_name -> hostspec.StopCause
+	20, // 26: hostspec.VirtualMachineObservation.usage:type_name -> hostspec.VmUsage
+	19, // 27: hostspec.SystemVMObservation.vm:type_name -> hostspec.VirtualMachineObservation
+	26, // 28: hostspec.SystemVMObservation.services:type_name -> netspec.Observation
+	26, // 29: hostspec.NetworkObservation.services:type_name -> netspec.Observation
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_hostspec_hostspec_proto_init() }
@@ -2246,7 +2682,7 @@ func file_hostspec_hostspec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hostspec_hostspec_proto_rawDesc), len(file_hostspec_hostspec_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
