@@ -39,6 +39,8 @@ type Config struct {
 	// Forward hands a request that came to a follower to the leader, or returns why it cannot and has written nothing.
 	// nil: such requests are refused with 503.
 	Forward func(w http.ResponseWriter, r *http.Request, body []byte) error
+	// Throttle, optional, counts the calls of accounts.
+	Throttle *Throttle
 	// Done, optional, is told of every answer, for metrics.
 	Done func(command string, code int, took time.Duration)
 }
@@ -167,6 +169,9 @@ func (s *Server) serve(q *request) error {
 		}
 		if cmd.Roles&RoleOf(who.account.Type) == 0 {
 			return s.unavailable(q, who)
+		}
+		if err := s.throttle(who, s.cfg.Settings.View(at)); err != nil {
+			return err
 		}
 		s.touch(q, who)
 	}

@@ -22,5 +22,7 @@ var (
 
 // Settings lists them.
 func Settings() []*settings.Def {
-	return []*settings.Def{DefaultPageSize, SessionTimeout, JobTimeout}
+	return []*settings.Def{
+		DefaultPageSize, SessionTimeout, JobTimeout, throttlingEnabled, throttlingInterval, throttlingMax, throttlingCache,
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/account"
 	"github.com/wispcloud/wisp/coordinator/internal/api/address"
+	"github.com/wispcloud/wisp/coordinator/internal/api/apilimit"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apis"
 	"github.com/wispcloud/wisp/coordinator/internal/api/asyncjob"
 	"github.com/wispcloud/wisp/coordinator/internal/api/capacity"
@@ -118,7 +119,7 @@ func (a areas) settings() [][]*settings.Def {
 func (a areas) commands(s *Server) []api.Command {
 	expunge := func(c *api.Call) bool { return compute.UsersMayExpunge(c.Read) }
 	return slices.Concat(
-		session.Commands(), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
+		session.Commands(), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
 		user.Commands(user.Deps{Seal: s.seal}), account.Commands(), domain.Commands(), limit.Commands(), event.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{Authority: a.keys.Authority, DropVolume: a.compute.DropVolume}),

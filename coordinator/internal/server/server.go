@@ -38,6 +38,7 @@ type Server struct {
 	registry *api.Registry
 	jobs     *job.Engine
 	api      *api.Server
+	throttle *api.Throttle
 	peers    *peers
 	metrics  *metrics
 
@@ -72,6 +73,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ 
 	if s.areas, err = newAreas(s); err != nil {
 		return nil, err
 	}
+	s.throttle = api.NewThrottle()
 	s.settings = settings.New(s.areas.settings()...)
 	if s.registry, err = api.NewRegistry(s.areas.commands(s), s.areas.entities()); err != nil {
 		return nil, err
@@ -81,7 +83,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ 
 	})
 	s.api = api.New(api.Config{
 		Registry: s.registry, Cluster: s.replica, Settings: s.settings, Seal: s.seal, Log: log, Now: time.Now,
-		Forward: s.peers.forward, Done: s.metrics.done,
+		Forward: s.peers.forward, Throttle: s.throttle, Done: s.metrics.done,
 	})
 	s.peers.serve = s.api
 	if err := s.listen(); err != nil {

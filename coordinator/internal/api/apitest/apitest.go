@@ -45,6 +45,8 @@ type Config struct {
 	Settings [][]*settings.Def
 	// Make, instead of Commands, makes them when the keeper exists.
 	Make func(k *seal.Keeper) []api.Command
+	// Throttle, when given, counts the calls of accounts.
+	Throttle *api.Throttle
 	// Log, when given, gets the server's log lines.
 	Log io.Writer
 }
@@ -137,6 +139,7 @@ func (c *Cloud) serve(cfg Config) {
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c.Server = api.New(api.Config{
 		Registry: c.Registry, Cluster: c.Replica, Settings: c.Settings, Seal: c.Seal, Log: log, Now: c.Clock.Now,
+		Throttle: cfg.Throttle,
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/client/api", c.Server)
@@ -241,6 +244,8 @@ type Answer struct {
 	Object   map[string]any // what stands in it
 
 	t testing.TB
+	// xml asks the same once more for XML; nil where the call changes something.
+	xml func() *Answer
 }
 
 // Call makes a signed call, with parameters as name, value, name, value. user "" makes none.
@@ -274,7 +279,16 @@ func (c *Cloud) call(user, command, format string, params []string) *Answer {
 	}
 	r := httptest.NewRequest(http.MethodPost, "/client/api", strings.NewReader(v.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return c.Do(r)
+	a := c.Do(r)
+	if format == "json" && asks(command) {
+		a.xml = func() *Answer { return c.call(user, command, "xml", params) }
+	}
+	return a
+}
+
+// asks tells whether a command only reads, by its name.
+func asks(command string) bool {
+	return strings.HasPrefix(command, "list") || strings.HasPrefix(command, "query")
 }
 
 // Do serves any request.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -57,6 +58,78 @@ func (c *Cloud) Golden(name string, a *Answer) {
 		raw = b.Bytes()
 	}
 	GoldenText(c.t, filepath.Join("testdata", "golden", name+ext), string(raw))
+	if ext == ".json" && a.xml != nil {
+		c.sameXML(name, a)
+	}
+}
+
+// sameXML asks for the same answer in XML, and compares it byte for byte with what the JSON says it has to be.
+func (c *Cloud) sameXML(name string, a *Answer) {
+	c.t.Helper()
+	want, err := asXML(a.Raw)
+	if err != nil {
+		c.t.Fatalf("%s: %v: %s", name, err, a.Raw)
+	}
+	lines := func(b []byte) string {
+		b = regexp.MustCompile(` cloud-stack-version="[^"]*"`).ReplaceAll(c.Normal(b), nil)
+		return strings.ReplaceAll(string(b), "><", ">\n<")
+	}
+	if d := cmp.Diff(lines(want), lines(a.xml().Raw)); d != "" {
+		c.t.Errorf("%s: the XML answer is not the JSON answer (-JSON +XML):\n%s", name, d)
+	}
+}
+
+// asXML turns a JSON answer into XML: objects become elements in the order of their fields, lists repeat the element,
+// and scalars are texts. It shares nothing with the encoder that it checks.
+func asXML(answer []byte) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(answer))
+	d.UseNumber()
+	b := bytes.NewBufferString(`<?xml version="1.0" encoding="UTF-8"?>`)
+	err := xmlValue(b, d, "")
+	return b.Bytes(), err
+}
+
+func xmlValue(b *bytes.Buffer, d *json.Decoder, name string) error {
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	open, end := "<"+name+">", "</"+name+">"
+	if name == "" {
+		open, end = "", ""
+	} else if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`).MatchString(name) {
+		open, end = `<entry key="`+name+`">`, "</entry>"
+	}
+	switch t {
+	case json.Delim('['):
+		for d.More() {
+			if err := xmlValue(b, d, name); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+		return err
+	case json.Delim('{'):
+		b.WriteString(open)
+		for d.More() {
+			key, err := d.Token()
+			if err != nil {
+				return err
+			}
+			if err := xmlValue(b, d, key.(string)); err != nil {
+				return err
+			}
+		}
+		b.WriteString(end)
+		_, err = d.Token()
+		return err
+	case nil:
+		return nil
+	}
+	b.WriteString(open)
+	b.WriteString(strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "\r", "&#13;").Replace(fmt.Sprint(t)))
+	b.WriteString(end)
+	return nil
 }
 
 // GoldenText compares a text with a file. go test -update writes it.
