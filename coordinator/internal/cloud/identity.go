@@ -55,7 +55,12 @@ type Account struct {
 	// Number is small and unique: the second number of instance names ("i-2-15-VM").
 	Number  uint64 `row:"9"`
 	System  bool   `row:"10"` // owns routers and system VMs; nobody logs in to it
-	Unknown Unknown
+	// RoleID is the account's role; zero is the one that comes with its type.
+	RoleID  ID                `row:"11"`
+	Details map[string]string `row:"12"`
+	// Removing is true from the call that removes the account until its row goes, after all that it owns.
+	Removing bool `row:"13"`
+	Unknown  Unknown
 }
 
 // User logs in and acts for its account.
@@ -73,7 +78,9 @@ type User struct {
 	APIKey       string    `row:"11"`
 	SecretKey    Sealed    `row:"12"`
 	Created      time.Time `row:"13"`
-	Unknown      Unknown
+	// Directory tells that the password is the directory's (LDAP); none is kept here.
+	Directory bool `row:"14"`
+	Unknown   Unknown
 }
 
 // Session is a login. Its ID is derived from the SHA-256 of the session key, which is not stored.
@@ -88,10 +95,11 @@ type Session struct {
 
 // Setting is a global setting whose value differs from its default.
 type Setting struct {
-	ID      ID     `row:"1"` // NameID("setting", Name)
+	ID      ID     `row:"1"` // of Name and ScopeID
 	Name    string `row:"2"`
 	Value   string `row:"3"`
 	Sealed  Sealed `row:"4"` // instead of Value where the setting is a secret
+	ScopeID ID     `row:"5"` // the zone, cluster, pool, account, ... it holds for; zero: everywhere
 	Unknown Unknown
 }
 

@@ -42,8 +42,14 @@ func (g *Registry) Get(name string) (*Def, bool) {
 	return d, ok
 }
 
-// Set stores a value, or removes the stored one where it is the default.
+// Set stores a value for everything, or removes the stored one where it is the default.
 func (g *Registry) Set(tx *store.Tx, name, value string) error {
+	return g.SetFor(tx, cloud.ID{}, name, value, nil)
+}
+
+// SetFor stores a value for one row, or with a zero scope for everything. The caller has checked that the setting can be
+// set for rows of that kind (Def.Scopes). seal makes what is stored of a secret.
+func (g *Registry) SetFor(tx *store.Tx, scope cloud.ID, name, value string, seal func(string) cloud.Sealed) error {
 	d, ok := g.byName[name]
 	if !ok {
 		return cloud.Errorf(cloud.Invalid, "Config parameter with name %s doesn't exist", name)
@@ -51,11 +57,40 @@ func (g *Registry) Set(tx *store.Tx, name, value string) error {
 	if err := d.Check(value); err != nil {
 		return err
 	}
-	if value == d.Default {
-		return tables.Settings.Delete(tx, d.id)
+	if value == d.Default && scope.IsZero() {
+		return g.Reset(tx, scope, name)
 	}
-	if err := tables.Settings.Put(tx, &cloud.Setting{ID: d.id, Name: d.Name, Value: value}); err != nil {
+	row := &cloud.Setting{ID: d.scoped(scope), Name: d.Name, ScopeID: scope}
+	switch {
+	case !d.Secret:
+		row.Value = value
+	case seal == nil:
+		return fmt.Errorf("store setting %s: a secret needs sealing", name)
+	default:
+		row.Sealed = seal(value)
+	}
+	if err := tables.Settings.Put(tx, row); err != nil {
 		return fmt.Errorf("store setting %s: %w", name, err)
+	}
+	return nil
+}
+
+// Reset removes the value for one row, or with a zero scope the one for everything: what holds then is the next wider
+// value, at last the default.
+func (g *Registry) Reset(tx *store.Tx, scope cloud.ID, name string) error {
+	d, ok := g.byName[name]
+	if !ok {
+		return cloud.Errorf(cloud.Invalid, "Config parameter with name %s doesn't exist", name)
+	}
+	return tables.Settings.Delete(tx, d.scoped(scope))
+}
+
+// Forget removes the values for a row that goes away.
+func Forget(tx *store.Tx, scope cloud.ID) error {
+	for s := range tables.Settings.By(tx, "scope", store.K(scope)) {
+		if err := tables.Settings.Delete(tx, s.ID); err != nil {
+			return fmt.Errorf("forget settings of %s: %w", scope, err)
+		}
 	}
 	return nil
 }
@@ -78,16 +113,18 @@ func (v View) def(name string) *Def {
 }
 
 // String is the value of a setting as text.
-func (v View) String(name string) string { return v.def(name).Text(v.r) }
+func (v View) String(name string, in ...cloud.ID) string { return v.def(name).Text(v.r, in...) }
 
 // Int is the value of an Integer or Seconds setting.
-func (v View) Int(name string) int64 { return v.def(name).Int(v.r) }
+func (v View) Int(name string, in ...cloud.ID) int64 { return v.def(name).Int(v.r, in...) }
 
 // Float is the value of a Float setting.
-func (v View) Float(name string) float64 { return v.def(name).Float(v.r) }
+func (v View) Float(name string, in ...cloud.ID) float64 { return v.def(name).Float(v.r, in...) }
 
 // Bool is the value of a Boolean setting.
-func (v View) Bool(name string) bool { return v.def(name).Bool(v.r) }
+func (v View) Bool(name string, in ...cloud.ID) bool { return v.def(name).Bool(v.r, in...) }
 
 // Duration is the value of a Seconds setting.
-func (v View) Duration(name string) time.Duration { return v.def(name).Duration(v.r) }
+func (v View) Duration(name string, in ...cloud.ID) time.Duration {
+	return v.def(name).Duration(v.r, in...)
+}

@@ -3,6 +3,9 @@
 // A setting is defined once, in the package that honours it, as a *Def made by Define; a value is stored only where it
 // differs from the default. There is no cache: a setting is read from the same state as everything else a call reads,
 // so a change holds from the next call on, on every coordinator.
+//
+// A setting with Scopes can have a value for one zone, cluster, storage pool or account as well. Who reads it names the
+// rows in question, the nearest first; the first of them with a value decides, else the value for everything.
 package settings
 
 import (
@@ -34,6 +37,31 @@ func (t Type) String() string {
 	return [...]string{"String", "Number", "Decimal", "Boolean", "Number"}[t]
 }
 
+// Scope is a set of kinds of rows that a setting can have a value of its own for.
+type Scope uint8
+
+// The scopes, in the order of scopeNames.
+const (
+	Zone Scope = 1 << iota
+	Cluster
+	Pool
+	Account
+	Domain
+)
+
+var scopeNames = [...]string{"Zone", "Cluster", "StoragePool", "Account", "Domain"}
+
+// String lists the scopes as clients see them; every setting has a global value.
+func (s Scope) String() string {
+	text := "Global"
+	for i, n := range scopeNames {
+		if s&(1<<i) != 0 {
+			text += "," + n
+		}
+	}
+	return text
+}
+
 // Def defines a setting. Make it with Define.
 type Def struct {
 	Name     string
@@ -47,6 +75,10 @@ type Def struct {
 	Enum []string
 	// Restart says that a change holds after coordinators were restarted only.
 	Restart bool
+	// Scopes are what it can be set for beside everything.
+	Scopes Scope
+	// Secret values are sealed in rows and never shown.
+	Secret bool
 
 	id cloud.ID
 }
@@ -107,18 +139,48 @@ func parseBool(v string) (bool, error) {
 	return false, strconv.ErrSyntax
 }
 
-// Text is the setting's value as text.
-func (d *Def) Text(r store.Reader) string {
-	if row, ok := tables.Settings.Get(r, d.id); ok {
+// scoped is the ID of the row that keeps a value for one row.
+func (d *Def) scoped(scope cloud.ID) cloud.ID {
+	if scope.IsZero() {
+		return d.id
+	}
+	return cloud.NameID("setting", d.Name+"@"+scope.String())
+}
+
+// row finds what is stored for the first of in, else for everything.
+func (d *Def) row(r store.Reader, in []cloud.ID) (*cloud.Setting, bool) {
+	for _, id := range in {
+		if id.IsZero() {
+			continue
+		}
+		if row, ok := tables.Settings.Get(r, d.scoped(id)); ok {
+			return row, true
+		}
+	}
+	return tables.Settings.Get(r, d.id)
+}
+
+// Text is the setting's value as text. in are the rows that may have a value of their own, the nearest first. A secret
+// has no text: read it with Sealed.
+func (d *Def) Text(r store.Reader, in ...cloud.ID) string {
+	if row, ok := d.row(r, in); ok {
 		return row.Value
 	}
 	return d.Default
 }
 
+// Sealed is the value of a Secret, zero where none is set.
+func (d *Def) Sealed(r store.Reader) (cloud.Sealed, bool) {
+	if row, ok := d.row(r, nil); ok {
+		return row.Sealed, true
+	}
+	return nil, false
+}
+
 // value is the stored text when it is good, else the default: a row written by another version may hold a value this
 // one would refuse.
-func (d *Def) value(r store.Reader) string {
-	v := d.Text(r)
+func (d *Def) value(r store.Reader, in []cloud.ID) string {
+	v := d.Text(r, in...)
 	if d.Check(v) != nil {
 		return d.Default
 	}
@@ -126,22 +188,24 @@ func (d *Def) value(r store.Reader) string {
 }
 
 // Int is the value of an Integer or Seconds.
-func (d *Def) Int(r store.Reader) int64 {
-	n, _ := strconv.ParseInt(d.value(r), 10, 64)
+func (d *Def) Int(r store.Reader, in ...cloud.ID) int64 {
+	n, _ := strconv.ParseInt(d.value(r, in), 10, 64)
 	return n
 }
 
 // Float is the value of a Float.
-func (d *Def) Float(r store.Reader) float64 {
-	n, _ := strconv.ParseFloat(d.value(r), 64)
+func (d *Def) Float(r store.Reader, in ...cloud.ID) float64 {
+	n, _ := strconv.ParseFloat(d.value(r, in), 64)
 	return n
 }
 
 // Bool is the value of a Boolean.
-func (d *Def) Bool(r store.Reader) bool {
-	b, _ := parseBool(d.value(r))
+func (d *Def) Bool(r store.Reader, in ...cloud.ID) bool {
+	b, _ := parseBool(d.value(r, in))
 	return b
 }
 
 // Duration is the value of Seconds.
-func (d *Def) Duration(r store.Reader) time.Duration { return time.Duration(d.Int(r)) * time.Second }
+func (d *Def) Duration(r store.Reader, in ...cloud.ID) time.Duration {
+	return time.Duration(d.Int(r, in...)) * time.Second
+}

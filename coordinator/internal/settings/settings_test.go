@@ -104,3 +104,61 @@ func TestMistakesInDefinitions(t *testing.T) {
 		}()
 	}
 }
+
+var (
+	scoped = settings.Define(settings.Def{Name: "b.ratio", Type: settings.Float, Default: "1", Min: 0, Max: 10, Scopes: settings.Zone | settings.Cluster})
+	secret = settings.Define(settings.Def{Name: "b.secret", Secret: true})
+)
+
+// The nearest row with a value decides, a value equal to the default counts, and what is set for a row goes with it.
+func TestScopes(t *testing.T) {
+	r := replicatest.Single(t, tables.Schema()...)
+	g := settings.New([]*settings.Def{scoped, secret})
+	zone, cluster := cloud.ID{1}, cloud.ID{2}
+	want := func(say string, w float64) {
+		t.Helper()
+		if got := scoped.Float(r.DB().Current(), cluster, zone); got != w {
+			t.Errorf("%s: %v, want %v", say, got, w)
+		}
+	}
+	set := func(scope cloud.ID, v string) {
+		t.Helper()
+		if err := r.Update(context.Background(), func(tx *store.Tx) error { return g.SetFor(tx, scope, "b.ratio", v, nil) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("nothing set", 1)
+	set(cloud.ID{}, "2")
+	want("everywhere", 2)
+	set(zone, "3")
+	want("in the zone", 3)
+	set(cluster, "1")
+	want("in the cluster, the default", 1)
+	if err := r.Update(context.Background(), func(tx *store.Tx) error { return settings.Forget(tx, cluster) }); err != nil {
+		t.Fatal(err)
+	}
+	want("the cluster is gone", 3)
+	if s := scoped.Scopes.String(); s != "Global,Zone,Cluster" {
+		t.Errorf("scopes are %s", s)
+	}
+}
+
+func TestSecretsAreSealed(t *testing.T) {
+	r := replicatest.Single(t, tables.Schema()...)
+	g := settings.New([]*settings.Def{scoped, secret})
+	err := r.Update(context.Background(), func(tx *store.Tx) error {
+		return g.SetFor(tx, cloud.ID{}, "b.secret", "hush", func(s string) cloud.Sealed { return cloud.Sealed("sealed " + s) })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := secret.Text(r.DB().Current()); v != "" {
+		t.Errorf("the secret has a text: %q", v)
+	}
+	if v, ok := secret.Sealed(r.DB().Current()); !ok || string(v) != "sealed hush" {
+		t.Errorf("sealed %q, %v", string(v), ok)
+	}
+	if err := r.Update(context.Background(), func(tx *store.Tx) error { return g.Set(tx, "b.secret", "open") }); err == nil {
+		t.Error("a secret was stored without sealing")
+	}
+}

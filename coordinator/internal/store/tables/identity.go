@@ -24,6 +24,18 @@ var Accounts = store.Define(store.Def[cloud.Account]{
 	Indexes: []store.Index[cloud.Account]{
 		{Name: "name", Unique: true, Key: func(r *cloud.Account) store.Key { return store.K(r.DomainID, strings.ToLower(r.Name)) }},
 		{Name: "number", Unique: true, Key: func(r *cloud.Account) store.Key { return store.K(r.Number) }},
+		{Name: "role", Key: func(r *cloud.Account) store.Key {
+			if r.RoleID.IsZero() {
+				return nil
+			}
+			return store.K(r.RoleID)
+		}},
+		{Name: "removing", Key: func(r *cloud.Account) store.Key {
+			if !r.Removing {
+				return nil
+			}
+			return store.K(r.ID)
+		}},
 	},
 })
 
@@ -57,7 +69,13 @@ var Settings = store.Define(store.Def[cloud.Setting]{
 	Name: "setting",
 	ID:   func(r *cloud.Setting) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Setting]{
-		{Name: "name", Unique: true, Key: func(r *cloud.Setting) store.Key { return store.K(r.Name) }},
+		{Name: "name", Unique: true, Key: func(r *cloud.Setting) store.Key { return store.K(r.Name, r.ScopeID) }},
+		{Name: "scope", Key: func(r *cloud.Setting) store.Key {
+			if r.ScopeID.IsZero() {
+				return nil
+			}
+			return store.K(r.ScopeID)
+		}},
 	},
 })
 
