@@ -20,10 +20,13 @@ func TestCoordinatorKilledDuringDeploys(t *testing.T) {
 	n.awaitReady(t)
 	c := newCloud(t, n, 2, agenttest.Latency{Start: 60 * time.Millisecond, Volume: 30 * time.Millisecond, Network: 20 * time.Millisecond})
 	const rounds = 12
+	seed := rand.Uint64()
+	t.Logf("moments of the kills are drawn from seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
 	jobs := map[string]string{} // by VM name
 	for i := range rounds {
 		name := fmt.Sprintf("vm-%d", i)
-		kill := time.Duration(rand.IntN(250)) * time.Millisecond
+		kill := time.Duration(random.IntN(250)) * time.Millisecond
 		killed := make(chan struct{})
 		go func() {
 			defer close(killed)
