@@ -53,8 +53,8 @@ type Account struct {
 	DefaultZoneID ID          `row:"7"`
 	Created       time.Time   `row:"8"`
 	// Number is small and unique: the second number of instance names ("i-2-15-VM").
-	Number  uint64 `row:"9"`
-	System  bool   `row:"10"` // owns routers and system VMs; nobody logs in to it
+	Number uint64 `row:"9"`
+	System bool   `row:"10"` // owns routers and system VMs; nobody logs in to it
 	// RoleID is the account's role; zero is the one that comes with its type.
 	RoleID  ID                `row:"11"`
 	Details map[string]string `row:"12"`
