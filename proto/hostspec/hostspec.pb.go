@@ -2204,7 +2204,9 @@ type NetworkObservation struct {
 	Error    string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	Services *netspec.Observation   `protobuf:"bytes,4,opt,name=services,proto3" json:"services,omitempty"`
 	// Drift repaired since the agent started (bridge, tunnel, tap, namespace, process).
-	Repairs       uint64 `protobuf:"varint,5,opt,name=repairs,proto3" json:"repairs,omitempty"`
+	Repairs uint64 `protobuf:"varint,5,opt,name=repairs,proto3" json:"repairs,omitempty"`
+	// Incarnation of the namespace that services speaks for. 0 from agents that do not tell.
+	Incarnation   uint64 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2270,6 +2272,13 @@ func (x *NetworkObservation) GetServices() *netspec.Observation {
 func (x *NetworkObservation) GetRepairs() uint64 {
 	if x != nil {
 		return x.Repairs
+	}
+	return 0
+}
+
+func (x *NetworkObservation) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -2549,13 +2558,14 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
-	"\x04gone\x18\x05 \x01(\bR\x04gone\"\x9c\x01\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\"\xbe\x01\n" +
 	"\x12NetworkObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x120\n" +
 	"\bservices\x18\x04 \x01(\v2\x14.netspec.ObservationR\bservices\x12\x18\n" +
-	"\arepairs\x18\x05 \x01(\x04R\arepairs\"\x93\x01\n" +
+	"\arepairs\x18\x05 \x01(\x04R\arepairs\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\x04R\vincarnation\"\x93\x01\n" +
 	"\x0fPoolObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
