@@ -171,13 +171,22 @@ type Network struct {
 	IdleSince time.Time `row:"34"`
 	// SubdomainAccess opens a network of ACLType "Domain" to the domains below.
 	SubdomainAccess bool `row:"35"`
-	Unknown         Unknown
+	// Incarnation rises when what serves the network on its hosts shall be replaced as a whole.
+	Incarnation uint64 `row:"36"`
+	Unknown     Unknown
 }
 
 // RouterState of a virtual router, with VM state names.
 type RouterState = VMState
 
-// Router is the virtual router of a network: in a host's namespace or a system VM.
+// Placements of a router.
+const (
+	OnHost = "host" // a namespace on a host
+	InVM   = "vm"   // a system VM
+)
+
+// Router is the virtual router of a network: in a host's namespace or a system VM. While it is being replaced a network
+// has two rows.
 type Router struct {
 	ID         ID          `row:"1"`
 	Name       string      `row:"2"` // "r-7-VM"
@@ -186,19 +195,54 @@ type Router struct {
 	DomainID   ID          `row:"5"`
 	ZoneID     ID          `row:"6"`
 	PodID      ID          `row:"7"`
-	HostID     ID          `row:"8"`
+	HostID     ID          `row:"8"` // where it is or is to be; zero while stopped
 	State      RouterState `row:"9"`
-	Placement  string      `row:"10"` // "host" or "vm"
+	Placement  string      `row:"10"` // OnHost or InVM
 	PublicMAC  uint64      `row:"11"`
-	Version    string      `row:"12"`
+	Version    string      `row:"12"` // of its network services
 	Error      string      `row:"13"`
 	Created    time.Time   `row:"14"`
 	Number     uint64      `row:"15"`
-	OfferingID ID          `row:"16"`
-	Restarts   uint64      `row:"17"`
-	// Ready is the network restart count the running router belongs to.
+	OfferingID ID          `row:"16"` // its size when it is a system VM; zero: that of the network offering
+	// Restarts and Incarnation are those of the network that it has made true.
+	Restarts uint64 `row:"17"`
+	// AppliedGeneration is the newest transition of the network that it has confirmed.
 	AppliedGeneration uint64 `row:"18"`
-	Unknown           Unknown
+	Incarnation       uint64 `row:"19"`
+	// Standby has the guest and public NICs unplugged: it is getting ready to replace the network's router, or, with
+	// Retiring, it was replaced and waits for the new one to be confirmed.
+	Standby  bool `row:"20"`
+	Retiring bool `row:"21"`
+	// Destroying removes the row when it has stopped.
+	Destroying bool `row:"22"`
+	ForcedStop bool `row:"23"`
+	// Since is when it became standby, or was last started.
+	Since time.Time `row:"24"`
+
+	// What follows is of system VMs only.
+
+	TemplateID   ID     `row:"25"`
+	SHA256       string `row:"26"` // of the template's file
+	ImageVersion string `row:"27"` // as observed
+	PoolID       ID     `row:"28"` // whose cache holds the image
+	// CPUs, CPUMHz and MemoryMiB are copied from the offering and counted in the host's capacity while HostID is set.
+	CPUs        uint32     `row:"29"`
+	CPUMHz      uint32     `row:"30"`
+	MemoryMiB   uint32     `row:"31"`
+	ControlMAC  uint64     `row:"32"`
+	ControlIP   netip.Addr `row:"33"` // link-local, unique on its host
+	VNCPassword Sealed     `row:"34"`
+	// As in VM.
+	StartEpoch    uint64 `row:"35"`
+	BootEpoch     uint64 `row:"36"`
+	ObservedStart uint64 `row:"37"`
+	ObservedBoot  uint64 `row:"38"`
+	VNCPort       uint32 `row:"39"`
+	Avoid         []ID   `row:"40"`
+	Evicting      bool   `row:"41"`
+	// Connected says that its host has plugged its NICs in.
+	Connected bool `row:"42"`
+	Unknown   Unknown
 }
 
 // NIC joins a VM to a network.
@@ -213,7 +257,9 @@ type NIC struct {
 	Created   time.Time  `row:"8"`
 	AccountID ID         `row:"9"`
 	DomainID  ID         `row:"10"`
-	Unknown   Unknown
+	// Name is the VM's host name: of one kind in the network, since DNS gives it out.
+	Name    string `row:"11"`
+	Unknown Unknown
 }
 
 // RuleState of a firewall or forwarding rule.

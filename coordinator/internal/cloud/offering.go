@@ -27,7 +27,35 @@ type ServiceOffering struct {
 	Removed     time.Time         `row:"21"`
 	Details     map[string]string `row:"22"`
 	Customized  bool              `row:"23"`
-	Unknown     Unknown
+	SortKey     int32             `row:"24"` // lists show lower ones first
+	// A customized offering's bounds; 0 is none.
+	MinCPUs      uint32 `row:"25"`
+	MaxCPUs      uint32 `row:"26"`
+	MinMemoryMiB uint32 `row:"27"`
+	MaxMemoryMiB uint32 `row:"28"`
+	// Rates of the root disk.
+	Rates          DiskRates `row:"29"`
+	CacheMode      string    `row:"30"` // "none", "writeback", "writethrough"; "" leaves it to the host
+	DynamicScaling bool      `row:"31"`
+	Inactive       bool      `row:"32"` // kept, but not offered to users
+	Unknown        Unknown
+}
+
+// DiskRates bounds what a guest does to one disk, per second; 0 is no bound.
+type DiskRates struct {
+	BytesRead  uint64 `row:"1"`
+	BytesWrite uint64 `row:"2"`
+	IOPSRead   uint64 `row:"3"`
+	IOPSWrite  uint64 `row:"4"`
+	// A burst above these, and how many seconds one may last.
+	BytesReadMax         uint64 `row:"5"`
+	BytesWriteMax        uint64 `row:"6"`
+	IOPSReadMax          uint64 `row:"7"`
+	IOPSWriteMax         uint64 `row:"8"`
+	BytesReadMaxSeconds  uint64 `row:"9"`
+	BytesWriteMaxSeconds uint64 `row:"10"`
+	IOPSReadMaxSeconds   uint64 `row:"11"`
+	IOPSWriteMaxSeconds  uint64 `row:"12"`
 }
 
 // DiskOffering is a size of data disk.
@@ -43,7 +71,15 @@ type DiskOffering struct {
 	ZoneIDs     []ID      `row:"9"`
 	Created     time.Time `row:"10"`
 	Removed     time.Time `row:"11"`
-	Unknown     Unknown
+	SortKey     int32     `row:"12"` // lists show lower ones first
+	Rates       DiskRates `row:"13"`
+	CacheMode   string    `row:"14"`
+	Inactive    bool      `row:"15"` // kept, but not offered to users
+	Hidden      bool      `row:"16"` // lists show it to root admins only
+	// StrictSize forbids to change the size of its disks.
+	StrictSize bool              `row:"17"`
+	Details    map[string]string `row:"18"`
+	Unknown    Unknown
 }
 
 // OfferingState of a network offering.
@@ -128,7 +164,7 @@ type Template struct {
 	ZoneID          ID                `row:"6"` // zero: all zones
 	OSTypeID        ID                `row:"7"`
 	URL             string            `row:"8"`
-	Format          string            `row:"9"`  // "QCOW2", "RAW"
+	Format          string            `row:"9"`  // "QCOW2", "RAW", "SYSTEMVM"
 	Hypervisor      string            `row:"10"` // "KVM"
 	State           TemplateState     `row:"11"`
 	Progress        uint8             `row:"12"` // percent downloaded
@@ -153,5 +189,6 @@ type Template struct {
 	ImageStoreID    ID                `row:"31"`
 	ISO             bool              `row:"32"`
 	DynamicScaling  bool              `row:"33"`
+	Version         string            `row:"34"` // of a system-VM image, as its manifest says
 	Unknown         Unknown
 }

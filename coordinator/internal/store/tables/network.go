@@ -1,6 +1,8 @@
 package tables
 
 import (
+	"strings"
+
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 )
@@ -145,7 +147,26 @@ var Routers = store.Define(store.Def[cloud.Router]{
 	Name: "router",
 	ID:   func(r *cloud.Router) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Router]{
-		{Name: "network", Key: func(r *cloud.Router) store.Key { return store.K(r.NetworkID) }},
+		// A network has one router that is in charge, and at most one beside it.
+		{Name: "network", Unique: true, Key: func(r *cloud.Router) store.Key { return store.K(r.NetworkID, r.Standby) }},
+		{Name: "standby", Key: func(r *cloud.Router) store.Key {
+			if !r.Standby {
+				return nil
+			}
+			return store.K(r.Since)
+		}},
+		{Name: "control", Unique: true, Key: func(r *cloud.Router) store.Key {
+			if r.HostID.IsZero() || !r.ControlIP.IsValid() {
+				return nil
+			}
+			return store.K(r.HostID, r.ControlIP)
+		}},
+		{Name: "template", Key: func(r *cloud.Router) store.Key {
+			if r.TemplateID.IsZero() {
+				return nil
+			}
+			return store.K(r.TemplateID)
+		}},
 		{Name: "host", Key: func(r *cloud.Router) store.Key {
 			if r.HostID.IsZero() {
 				return nil
@@ -177,6 +198,12 @@ var NICs = store.Define(store.Def[cloud.NIC]{
 			return store.K(r.NetworkID, r.IP)
 		}},
 		{Name: "mac", Unique: true, Key: func(r *cloud.NIC) store.Key { return store.K(r.MAC) }},
+		{Name: "name", Unique: true, Key: func(r *cloud.NIC) store.Key {
+			if r.Name == "" {
+				return nil
+			}
+			return store.K(r.NetworkID, strings.ToLower(r.Name))
+		}},
 	},
 })
 
