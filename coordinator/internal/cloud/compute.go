@@ -53,12 +53,13 @@ type VM struct {
 	PasswordTaken uint64 `row:"25"`
 	VNCPassword   Sealed `row:"26"`
 	// StartEpoch rises with each start asked for, BootEpoch with each reboot; the agent reports back what it reached.
-	StartEpoch uint64    `row:"27"`
-	BootEpoch  uint64    `row:"28"`
-	ForcedStop bool      `row:"29"`
-	Group      string    `row:"30"`
-	Created    time.Time `row:"31"`
-	Destroyed  time.Time `row:"32"`
+	StartEpoch uint64 `row:"27"`
+	BootEpoch  uint64 `row:"28"`
+	ForcedStop bool   `row:"29"`
+	// Group is the name of its instance group in rows older than InstanceGroup.
+	Group     string    `row:"30"`
+	Created   time.Time `row:"31"`
+	Destroyed time.Time `row:"32"`
 	// Error says why the state is Error, or why the last start failed.
 	Error string `row:"33"`
 	// Avoid lists hosts on which this start failed.
@@ -81,7 +82,18 @@ type VM struct {
 	Deployed bool `row:"45"`
 	// Expunge: do not wait for expunge.delay.
 	Expunge bool `row:"46"`
-	Unknown Unknown
+	GroupID ID   `row:"47"` // its instance group
+	// Uncounted says that it is left out of its account's counts of VMs, CPUs and memory: it failed to deploy, or is
+	// stopped while running VMs alone count.
+	Uncounted bool `row:"48"`
+	// UserDataID is the kept user-data that UserData was made from; UserDataDetails are the values of its variables.
+	UserDataID      ID                `row:"49"`
+	UserDataDetails map[string]string `row:"50"`
+	// Keyboard is the layout of its console, as CloudStack names it ("de", "uk").
+	Keyboard string `row:"51"`
+	// PasswordBy is the account whose call made the present password: no other is told it.
+	PasswordBy ID `row:"52"`
+	Unknown    Unknown
 }
 
 // VolumeState is a volume's state as the API shows it.

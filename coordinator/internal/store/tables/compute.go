@@ -7,8 +7,9 @@ import (
 
 // VMs keeps cloud.VM rows.
 var VMs = store.Define(store.Def[cloud.VM]{
-	Name: "vm",
-	ID:   func(r *cloud.VM) cloud.ID { return r.ID },
+	Name:    "vm",
+	Deleted: DropTags,
+	ID:      func(r *cloud.VM) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.VM]{
 		{Name: "account", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.Name) }},
 		{Name: "zone", Key: func(r *cloud.VM) store.Key { return store.K(r.ZoneID) }},
@@ -22,13 +23,26 @@ var VMs = store.Define(store.Def[cloud.VM]{
 		{Name: "instance", Unique: true, Key: func(r *cloud.VM) store.Key { return store.K(r.InstanceName) }},
 		{Name: "offering", Key: func(r *cloud.VM) store.Key { return store.K(r.OfferingID) }},
 		{Name: "template", Key: func(r *cloud.VM) store.Key { return store.K(r.TemplateID) }},
+		{Name: "group", Key: func(r *cloud.VM) store.Key {
+			if r.GroupID.IsZero() {
+				return nil
+			}
+			return store.K(r.GroupID)
+		}},
+		{Name: "userdata", Key: func(r *cloud.VM) store.Key {
+			if r.UserDataID.IsZero() {
+				return nil
+			}
+			return store.K(r.UserDataID)
+		}},
 	},
 })
 
 // Volumes keeps cloud.Volume rows.
 var Volumes = store.Define(store.Def[cloud.Volume]{
-	Name: "volume",
-	ID:   func(r *cloud.Volume) cloud.ID { return r.ID },
+	Name:    "volume",
+	Deleted: DropTags,
+	ID:      func(r *cloud.Volume) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Volume]{
 		{Name: "account", Key: func(r *cloud.Volume) store.Key { return store.K(r.AccountID, r.Name) }},
 		{Name: "vm", Key: func(r *cloud.Volume) store.Key {

@@ -61,8 +61,9 @@ var VLANRanges = store.Define(store.Def[cloud.VLANRange]{
 
 // PublicIPs keeps cloud.PublicIP rows.
 var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
-	Name: "public_ip",
-	ID:   func(r *cloud.PublicIP) cloud.ID { return r.ID },
+	Name:    "public_ip",
+	Deleted: DropTags,
+	ID:      func(r *cloud.PublicIP) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.PublicIP]{
 		{Name: "address", Unique: true, Key: func(r *cloud.PublicIP) store.Key { return store.K(r.ZoneID, r.Address) }},
 		{Name: "range", Key: func(r *cloud.PublicIP) store.Key { return store.K(r.RangeID, r.Address) }},
@@ -107,8 +108,9 @@ var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 
 // Networks keeps cloud.Network rows.
 var Networks = store.Define(store.Def[cloud.Network]{
-	Name: "network",
-	ID:   func(r *cloud.Network) cloud.ID { return r.ID },
+	Name:    "network",
+	Deleted: DropTags,
+	ID:      func(r *cloud.Network) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Network]{
 		{Name: "account", Key: func(r *cloud.Network) store.Key { return store.K(r.AccountID, r.Name) }},
 		{Name: "zone", Key: func(r *cloud.Network) store.Key { return store.K(r.ZoneID) }},
@@ -209,8 +211,9 @@ var NICs = store.Define(store.Def[cloud.NIC]{
 
 // FirewallRules keeps cloud.FirewallRule rows.
 var FirewallRules = store.Define(store.Def[cloud.FirewallRule]{
-	Name: "firewall_rule",
-	ID:   func(r *cloud.FirewallRule) cloud.ID { return r.ID },
+	Name:    "firewall_rule",
+	Deleted: DropTags,
+	ID:      func(r *cloud.FirewallRule) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.FirewallRule]{
 		{Name: "ip", Key: func(r *cloud.FirewallRule) store.Key {
 			if r.IPID.IsZero() {
@@ -237,8 +240,9 @@ var FirewallRules = store.Define(store.Def[cloud.FirewallRule]{
 
 // PortForwardingRules keeps cloud.PortForwardingRule rows.
 var PortForwardingRules = store.Define(store.Def[cloud.PortForwardingRule]{
-	Name: "port_forwarding_rule",
-	ID:   func(r *cloud.PortForwardingRule) cloud.ID { return r.ID },
+	Name:    "port_forwarding_rule",
+	Deleted: DropTags,
+	ID:      func(r *cloud.PortForwardingRule) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.PortForwardingRule]{
 		{Name: "ip", Key: func(r *cloud.PortForwardingRule) store.Key { return store.K(r.IPID, r.PublicStart) }},
 		{Name: "network", Key: func(r *cloud.PortForwardingRule) store.Key { return store.K(r.NetworkID) }},

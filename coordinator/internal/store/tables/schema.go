@@ -17,6 +17,10 @@ func Schema() []store.AnyTable {
 		ResourceLimits,
 		Sequences,
 		SSHKeyPairs,
+		Projects,
+		ProjectMembers,
+		ProjectInvitations,
+		Tags,
 		Jobs,
 		Events,
 		Alerts,
@@ -51,5 +55,9 @@ func Schema() []store.AnyTable {
 		PortForwardingRules,
 		VMs,
 		Volumes,
+		InstanceGroups,
+		AffinityGroups,
+		AffinityMembers,
+		UserDatas,
 	}
 }
