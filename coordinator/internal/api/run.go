@@ -108,7 +108,7 @@ func (c *Call) parameters(q *request) (any, error) {
 // change is one run of a writing command's transaction. Everything is read anew from it: the caller may have been
 // disabled, and what a parameter refers to removed, since the request was looked at.
 func (s *Server) change(q *request, who *caller, tx *store.Tx, prepared any) (any, error) {
-	who, err := load(tx, who.user.ID)
+	who, err := who.again(tx)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (s *Server) noteFailure(q *request, who *caller, err error) {
 		return
 	}
 	werr := s.update(q, func(tx *store.Tx) error {
-		who, err := load(tx, who.user.ID)
+		who, err := who.again(tx)
 		if err != nil {
 			return err
 		}

@@ -164,7 +164,7 @@ func (s *Server) serve(q *request) error {
 	var who *caller
 	if cmd.Roles&NoLogin == 0 {
 		var err error
-		if who, err = s.authenticate(q.r, q.values, at, s.cfg.Now()); err != nil {
+		if who, err = s.identify(q, at); err != nil {
 			return err
 		}
 		if cmd.Roles&RoleOf(who.account.Type) == 0 {

@@ -23,6 +23,6 @@ var (
 // Settings lists them.
 func Settings() []*settings.Def {
 	return []*settings.Def{
-		DefaultPageSize, SessionTimeout, JobTimeout, throttlingEnabled, throttlingInterval, throttlingMax, throttlingCache,
+		DefaultPageSize, SessionTimeout, JobTimeout, throttlingEnabled, throttlingInterval, throttlingMax, throttlingCache, IntegrationPort,
 	}
 }

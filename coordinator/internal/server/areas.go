@@ -175,6 +175,7 @@ func (a *areas) run(ctx context.Context, s *Server) {
 		}
 	})
 	s.loop(ctx, "templates", a.images.Run)
+	s.loop(ctx, "integration port", s.integration)
 	s.leaderLoop(ctx, "networks", func(ctx context.Context) error {
 		return every(ctx, func() time.Duration { return tendPause }, func() error { return s.replica.Update(ctx, a.network.Tend) })
 	})

@@ -58,8 +58,9 @@ func three(t *testing.T) (nodes []*running, env map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"two", "three"} {
+	for i, name := range []string{"two", "three"} {
 		cfg := testConfig(t, name)
+		cfg.Integration = fmt.Sprintf("127.0.0.%d", i+2) // as on machines of their own
 		cfg.Join = []string{first.Peers}
 		if err := os.WriteFile(filepath.Join(cfg.DataDir, SealFile), key, 0o600); err != nil {
 			t.Fatal(err)

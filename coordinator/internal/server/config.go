@@ -27,6 +27,10 @@ type Config struct {
 	// Plain are the addresses of the API without TLS: on loopback only, unless PlainAnywhere says that this is meant.
 	Plain         []string `yaml:"plain"`
 	PlainAnywhere bool     `yaml:"plain_anywhere"`
+	// Integration is the address that the integration port is opened on, where the global setting integration.api.port
+	// gives it one. Calls there need no credentials, so it is loopback unless IntegrationAnywhere says otherwise.
+	Integration         string `yaml:"integration"`
+	IntegrationAnywhere bool   `yaml:"integration_anywhere"`
 	// Agents is where hosts connect; AgentsAdvertise what they are told, where that differs.
 	Agents          string `yaml:"agents"`
 	AgentsAdvertise string `yaml:"agents_advertise"`
@@ -45,7 +49,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		DataDir: "/var/lib/wisp/coordinator",
-		API:     []string{":8443"}, Plain: []string{"127.0.0.1:8080"},
+		API:     []string{":8443"}, Plain: []string{"127.0.0.1:8080"}, Integration: "127.0.0.1",
 		Agents: ":8250", Raft: "127.0.0.1:8251", Peers: "127.0.0.1:8252", LogLevel: "info",
 	}
 }
@@ -90,6 +94,11 @@ func (c *Config) complete() error {
 		if !c.PlainAnywhere && !isLoopback(a) {
 			return fmt.Errorf("plain has %s, which is not on loopback: passwords would cross the network in the clear (plain_anywhere: true allows it)", a)
 		}
+	}
+	if ip, err := netip.ParseAddr(c.Integration); err != nil {
+		return fmt.Errorf("integration has %q, which is no IP address: the port is the global setting integration.api.port", c.Integration)
+	} else if !ip.IsLoopback() && !c.IntegrationAnywhere {
+		return fmt.Errorf("integration has %s, which is not on loopback: whoever reaches it has all rights (integration_anywhere: true allows it)", ip)
 	}
 	for what, a := range map[string]string{"agents": c.Agents, "raft": c.Raft, "peers": c.Peers} {
 		if _, _, err := net.SplitHostPort(a); err != nil {

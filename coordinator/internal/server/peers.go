@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
 )
 
@@ -21,6 +22,8 @@ import (
 const (
 	headerClient = "Wisp-Client" // where the request came from
 	headerPlain  = "Wisp-Plain"  // it came without TLS
+	// headerIntegration says that it came to the integration port.
+	headerIntegration = "Wisp-Integration"
 )
 
 // forwarded marks a request that was forwarded already: it is not forwarded again.
@@ -104,6 +107,9 @@ func (p *peers) send(w http.ResponseWriter, r *http.Request, address string, bod
 	if r.TLS == nil {
 		out.Header.Set(headerPlain, "1")
 	}
+	if api.FromIntegration(r) {
+		out.Header.Set(headerIntegration, "1")
+	}
 	res, err := p.client.Do(out)
 	if err != nil {
 		var dialling *dialError
@@ -157,6 +163,9 @@ func (p *peers) handler() http.Handler {
 		}
 		if r.Header.Get(headerPlain) != "" {
 			r.TLS = nil
+		}
+		if r.Header.Get(headerIntegration) != "" {
+			r = api.Integration(r)
 		}
 		p.serve.ServeHTTP(w, r)
 	})

@@ -178,6 +178,9 @@ func TestConfig(t *testing.T) {
 		{"plain on a network, meant", "plain: ['0.0.0.0:8080']\nplain_anywhere: true\n", ""},
 		{"half a certificate", "certificate: /x\n", "belong together"},
 		{"bad address", "agents: nowhere\n", "missing port"},
+		{"integration on a network", "integration: 0.0.0.0\n", "whoever reaches it has all rights"},
+		{"integration on a network, meant", "integration: 0.0.0.0\nintegration_anywhere: true\n", ""},
+		{"integration with a port", "integration: 127.0.0.1:8096\n", "no IP address"},
 		{"bad level", "log_level: loud\n", "none of debug"},
 		{"no listener", "api: []\nplain: []\n", "neither api nor plain"},
 	} {

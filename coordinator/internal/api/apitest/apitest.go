@@ -246,6 +246,8 @@ type Answer struct {
 	t testing.TB
 	// xml asks the same once more for XML; nil where the call changes something.
 	xml func() *Answer
+	// got is Raw as it came; tests replace in Raw what differs from run to run.
+	got []byte
 }
 
 // Call makes a signed call, with parameters as name, value, name, value. user "" makes none.
@@ -280,6 +282,7 @@ func (c *Cloud) call(user, command, format string, params []string) *Answer {
 	r := httptest.NewRequest(http.MethodPost, "/client/api", strings.NewReader(v.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	a := c.Do(r)
+	a.got = slices.Clone(a.Raw)
 	if format == "json" && asks(command) {
 		a.xml = func() *Answer { return c.call(user, command, "xml", params) }
 	}

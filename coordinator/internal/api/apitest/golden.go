@@ -66,9 +66,9 @@ func (c *Cloud) Golden(name string, a *Answer) {
 // sameXML asks for the same answer in XML, and compares it byte for byte with what the JSON says it has to be.
 func (c *Cloud) sameXML(name string, a *Answer) {
 	c.t.Helper()
-	want, err := asXML(a.Raw)
+	want, err := asXML(a.got)
 	if err != nil {
-		c.t.Fatalf("%s: %v: %s", name, err, a.Raw)
+		c.t.Fatalf("%s: %v: %s", name, err, a.got)
 	}
 	lines := func(b []byte) string {
 		b = regexp.MustCompile(` cloud-stack-version="[^"]*"`).ReplaceAll(c.Normal(b), nil)
