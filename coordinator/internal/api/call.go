@@ -94,17 +94,17 @@ func (c *Call) InDomain(domain cloud.ID) bool {
 const maxDepth = 256
 
 // May tells whether the caller may operate on what o owns: everything for a root admin, its domain and below for a
-// domain admin, its own for a user. What nobody owns is free for all who may call the command.
+// domain admin, its own for a user, and what belongs to the caller's projects for all. What nobody owns is free for all who may call the command.
 func (c *Call) May(o Owner) bool {
 	switch {
 	case c.Account == nil:
 		return false
 	case o == Owner{} || c.IsRoot() || o.Account == c.Account.ID && !o.Account.IsZero():
 		return true
-	case c.IsAdmin():
-		return c.InDomain(o.Domain)
+	case c.IsAdmin() && c.InDomain(o.Domain):
+		return true
 	}
-	return false
+	return c.member(o.Account)
 }
 
 // MayUse is May as an error, for handlers that find rows otherwise than by a reference parameter.
@@ -119,7 +119,7 @@ func (c *Call) MayUse(o Owner) error {
 // projectid as they came (zero where absent): the caller's own account by default.
 func (c *Call) OwnerFor(account string, domain, project cloud.ID) (*cloud.Account, error) {
 	if !project.IsZero() {
-		return nil, noEntity("projectid", project.String())
+		return c.projectOwner(account, project)
 	}
 	if account == "" {
 		if !domain.IsZero() && domain != c.Account.DomainID {
@@ -132,7 +132,7 @@ func (c *Call) OwnerFor(account string, domain, project cloud.ID) (*cloud.Accoun
 	}
 	a, ok := tables.Accounts.First(c.Read, "name", store.K(domain, strings.ToLower(account)))
 	// An account that the caller may not act for is told like one that is not there.
-	if !ok || !c.May(Owner{a.ID, a.DomainID}) {
+	if !ok || a.Type == cloud.ProjectAccount || !c.May(Owner{a.ID, a.DomainID}) {
 		d, _ := tables.Domains.Get(c.Read, domain)
 		if d == nil || !c.May(Owner{Domain: domain}) && domain != c.Account.DomainID {
 			return nil, cloud.Errorf(cloud.Invalid, "Unable to find account %s in the specified domain", account)
@@ -154,6 +154,9 @@ type ResultContext struct {
 
 // IsRoot tells whether the one who started the job is a root admin: such answers tell hosts and internal names.
 func (c *ResultContext) IsRoot(r store.Reader, j *cloud.Job) bool {
+	if j.UserID == SystemUser {
+		return true
+	}
 	u, ok := tables.Users.Get(r, j.UserID)
 	if !ok {
 		return false

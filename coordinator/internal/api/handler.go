@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"iter"
 	"net/http"
 	"reflect"
@@ -68,12 +69,20 @@ type Lister[P, Row, R any] struct {
 	View func(c *Call, row *Row) R
 	// Unpaged is for the list that has no pages: it is answered whole.
 	Unpaged bool
+	// ID is whose tags the filter of TagParams looks at; where it is nil, that is the row's field ID.
+	ID func(row *Row) cloud.ID
 	// ViewFor stands instead of View where the parameters say what a row tells (details=).
 	ViewFor func(c *Call, p *P, row *Row) R
 }
 
 // List is the handler of every list command.
 func List[P, Row, R any](l Lister[P, Row, R]) Handler {
+	if l.ID == nil {
+		l.ID = rowID[Row]()
+	}
+	if _, ok := any(new(P)).(tagged); ok && l.ID == nil {
+		panic(fmt.Sprintf("api: a list of %s is filtered by tags, but its rows have no ID", reflect.TypeFor[Row]()))
+	}
 	return Handler{
 		kind: list, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
 		read: func(c *Call, p any) (any, error) { return l.page(c, p.(*P)) },

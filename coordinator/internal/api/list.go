@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
-	"github.com/wispcloud/wisp/coordinator/internal/store"
-	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 // ListParams are the parameters of every list command; embed it.
@@ -34,108 +32,6 @@ func (o *OwnedParams) Owned() *OwnedParams { return o }
 // Owned is implemented by the parameters of lists that have a scope: by embedding OwnedParams, or by hand where a list
 // has only some of them.
 type Owned interface{ Owned() *OwnedParams }
-
-// Scope is which owners a list shows.
-type Scope struct {
-	everything bool
-	none       bool
-	account    cloud.ID          // exactly this one, or
-	domain     cloud.ID          // this domain, or with
-	below      map[cloud.ID]bool // ... all of these
-}
-
-// Account is the only account of the scope, when there is only one.
-func (s Scope) Account() (cloud.ID, bool) { return s.account, !s.account.IsZero() }
-
-// Everything tells whether the scope leaves nothing out.
-func (s Scope) Everything() bool { return s.everything }
-
-// Has tells whether a row of this owner is shown.
-func (s Scope) Has(o Owner) bool {
-	switch {
-	case s.everything:
-		return true
-	case s.none:
-		return false
-	case !s.account.IsZero():
-		return o.Account == s.account
-	case s.below != nil:
-		return s.below[o.Domain]
-	}
-	return o.Domain == s.domain
-}
-
-// scope follows 4.1: by default the caller's own account; listall widens it to all the caller may see; account and
-// domainid narrow it; an id (byID) is looked for in all the caller may see.
-func (c *Call) scope(o *OwnedParams, byID bool) (Scope, error) {
-	if o.ProjectID != "" {
-		// There are no projects, and what belongs to none of them is not asked for, except by admins who list all.
-		if o.ProjectID != "-1" {
-			return Scope{}, noEntity("projectid", o.ProjectID)
-		}
-		if !o.ListAll {
-			return Scope{none: true}, nil
-		}
-	}
-	recursive := o.Recursive != nil && *o.Recursive
-	switch {
-	case o.AccountName != "":
-		a, err := c.OwnerFor(o.AccountName, o.DomainID, cloud.ID{})
-		if err != nil {
-			return Scope{}, err
-		}
-		return Scope{account: a.ID}, nil
-	case !o.DomainID.IsZero():
-		if !c.InDomain(o.DomainID) && !c.IsRoot() {
-			return Scope{}, noEntity("domainid", o.DomainID.String())
-		}
-		if !c.IsAdmin() {
-			return Scope{account: c.Account.ID}, nil
-		}
-		if recursive {
-			return c.subtree(o.DomainID), nil
-		}
-		return Scope{domain: o.DomainID}, nil
-	case o.ListAll || byID:
-		switch {
-		case !c.IsAdmin():
-			return Scope{account: c.Account.ID}, nil
-		case c.IsRoot() && (o.Recursive == nil || recursive):
-			return Scope{everything: true}, nil
-		case o.Recursive != nil && !recursive && !byID:
-			return Scope{domain: c.Domain.ID}, nil
-		}
-		return c.subtree(c.Domain.ID), nil
-	}
-	return Scope{account: c.Account.ID}, nil
-}
-
-// AllVisible is the scope of all that the caller may see, for lists that look something up by its name.
-func (c *Call) AllVisible() Scope {
-	switch {
-	case c.IsRoot():
-		return Scope{everything: true}
-	case c.IsAdmin():
-		return c.subtree(c.Domain.ID)
-	}
-	return Scope{account: c.Account.ID}
-}
-
-// subtree is a domain and all below it.
-func (c *Call) subtree(top cloud.ID) Scope {
-	below := map[cloud.ID]bool{top: true}
-	for queue := []cloud.ID{top}; len(queue) > 0; {
-		next := queue[0]
-		queue = queue[1:]
-		for id := range tables.Domains.IDs(c.Read, "parent", store.K(next)) {
-			if !below[id] {
-				below[id] = true
-				queue = append(queue, id)
-			}
-		}
-	}
-	return Scope{domain: top, below: below}
-}
 
 // listing is what a list handler gives the encoder: Rows is a []R.
 type listing[R any] struct {
@@ -197,10 +93,17 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 		return &listing[R]{}, err
 	}
 	keyword := strings.ToLower(lp.Keyword)
+	var tags map[string]string
+	if t, ok := any(p).(tagged); ok {
+		tags = t.tags()
+	}
 	out := &listing[R]{}
 	var sorted []*Row
 	for row := range rows {
 		if !l.shows(c, row) || keyword != "" && l.Keyword != nil && !strings.Contains(strings.ToLower(l.Keyword(row)), keyword) {
+			continue
+		}
+		if len(tags) > 0 && !c.taggedWith(l.ID(row), tags) {
 			continue
 		}
 		if l.Less != nil {

@@ -130,6 +130,9 @@ func (a *Area) freePublicIP(tx *store.Tx, ip *cloud.PublicIP) error {
 	if err := a.Counts.Count(tx, ip.AccountID, cloud.ResourcePublicIP, -1); err != nil {
 		return err
 	}
+	if err := tables.DropTags(tx, ip.ID); err != nil {
+		return err
+	}
 	return tables.PublicIPs.Put(tx, &cloud.PublicIP{
 		ID: ip.ID, Address: ip.Address, RangeID: ip.RangeID, ZoneID: ip.ZoneID, PhysicalNetworkID: ip.PhysicalNetworkID,
 		Unknown: ip.Unknown,

@@ -84,6 +84,9 @@ func Remove(tx *store.Tx, id cloud.ID, count Counter) error {
 			return err
 		}
 	}
+	if err := tables.DropTags(tx, id); err != nil {
+		return err
+	}
 	t.State, t.Removed = cloud.TemplateRemoved, tx.Now()
 	return wrap("remove", "template", id, tables.Templates.Put(tx, t))
 }

@@ -19,6 +19,8 @@ type Def[R any] struct {
 	Name    string
 	ID      func(*R) cloud.ID
 	Indexes []Index[R]
+	// Deleted, when given, runs in the transaction that deletes a row, for what goes with it.
+	Deleted func(tx *Tx, id cloud.ID) error
 }
 
 // Index orders the rows of a table by a key. Key must be a pure function of the
@@ -315,7 +317,14 @@ func (t *Table[R]) Edit(tx *Tx, id cloud.ID, f func(*R) error) error {
 }
 
 // Delete removes a row. Deleting what is gone succeeds.
-func (t *Table[R]) Delete(tx *Tx, id cloud.ID) error { return tx.delete(&t.core, id) }
+func (t *Table[R]) Delete(tx *Tx, id cloud.ID) error {
+	if t.def.Deleted != nil {
+		if err := t.def.Deleted(tx, id); err != nil {
+			return err
+		}
+	}
+	return tx.delete(&t.core, id)
+}
 
 // Indexes returns the definitions of the table's indexes.
 func (t *Table[R]) Indexes() []Index[R] { return slices.Clone(t.def.Indexes) }

@@ -7,8 +7,9 @@ import (
 
 // Zones keeps cloud.Zone rows.
 var Zones = store.Define(store.Def[cloud.Zone]{
-	Name: "zone",
-	ID:   func(r *cloud.Zone) cloud.ID { return r.ID },
+	Name:    "zone",
+	Deleted: DropTags,
+	ID:      func(r *cloud.Zone) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Zone]{
 		{Name: "name", Unique: true, Key: func(r *cloud.Zone) store.Key { return store.K(r.Name) }},
 		{Name: "token", Unique: true, Key: func(r *cloud.Zone) store.Key {

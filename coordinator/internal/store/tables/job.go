@@ -49,5 +49,17 @@ var Alerts = store.Define(store.Def[cloud.Alert]{
 	ID:   func(r *cloud.Alert) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Alert]{
 		{Name: "created", Key: func(r *cloud.Alert) store.Key { return store.K(r.Created) }},
+		{Name: "condition", Unique: true, Key: func(r *cloud.Alert) store.Key {
+			if r.Condition == "" || !r.Resolved.IsZero() {
+				return nil
+			}
+			return store.K(r.Condition)
+		}},
+		{Name: "unmailed", Key: func(r *cloud.Alert) store.Key {
+			if !r.Mailed.IsZero() {
+				return nil
+			}
+			return store.K(r.Created)
+		}},
 	},
 })

@@ -7,8 +7,9 @@ import (
 
 // ServiceOfferings keeps cloud.ServiceOffering rows.
 var ServiceOfferings = store.Define(store.Def[cloud.ServiceOffering]{
-	Name: "service_offering",
-	ID:   func(r *cloud.ServiceOffering) cloud.ID { return r.ID },
+	Name:    "service_offering",
+	Deleted: DropTags,
+	ID:      func(r *cloud.ServiceOffering) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.ServiceOffering]{
 		{Name: "name", Key: func(r *cloud.ServiceOffering) store.Key {
 			if !r.Removed.IsZero() {
@@ -21,8 +22,9 @@ var ServiceOfferings = store.Define(store.Def[cloud.ServiceOffering]{
 
 // DiskOfferings keeps cloud.DiskOffering rows.
 var DiskOfferings = store.Define(store.Def[cloud.DiskOffering]{
-	Name: "disk_offering",
-	ID:   func(r *cloud.DiskOffering) cloud.ID { return r.ID },
+	Name:    "disk_offering",
+	Deleted: DropTags,
+	ID:      func(r *cloud.DiskOffering) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.DiskOffering]{
 		{Name: "name", Key: func(r *cloud.DiskOffering) store.Key {
 			if !r.Removed.IsZero() {
@@ -35,8 +37,9 @@ var DiskOfferings = store.Define(store.Def[cloud.DiskOffering]{
 
 // NetworkOfferings keeps cloud.NetworkOffering rows.
 var NetworkOfferings = store.Define(store.Def[cloud.NetworkOffering]{
-	Name: "network_offering",
-	ID:   func(r *cloud.NetworkOffering) cloud.ID { return r.ID },
+	Name:    "network_offering",
+	Deleted: DropTags,
+	ID:      func(r *cloud.NetworkOffering) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.NetworkOffering]{
 		{Name: "name", Unique: true, Key: func(r *cloud.NetworkOffering) store.Key {
 			if !r.Removed.IsZero() {
@@ -49,8 +52,9 @@ var NetworkOfferings = store.Define(store.Def[cloud.NetworkOffering]{
 
 // Templates keeps cloud.Template rows.
 var Templates = store.Define(store.Def[cloud.Template]{
-	Name: "template",
-	ID:   func(r *cloud.Template) cloud.ID { return r.ID },
+	Name:    "template",
+	Deleted: DropTags,
+	ID:      func(r *cloud.Template) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Template]{
 		{Name: "account", Key: func(r *cloud.Template) store.Key { return store.K(r.AccountID, r.Name) }},
 		{Name: "zone", Key: func(r *cloud.Template) store.Key { return store.K(r.ZoneID) }},
@@ -61,5 +65,11 @@ var Templates = store.Define(store.Def[cloud.Template]{
 			return store.K(r.SHA256)
 		}},
 		{Name: "state", Key: func(r *cloud.Template) store.Key { return store.K(r.State) }},
+		{Name: "system", Key: func(r *cloud.Template) store.Key {
+			if r.Format != cloud.FormatSystemVM || r.State != cloud.TemplateReady {
+				return nil
+			}
+			return store.K(r.Name, r.Created)
+		}},
 	},
 })
