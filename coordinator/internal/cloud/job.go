@@ -98,5 +98,14 @@ type Alert struct {
 	Created     time.Time `row:"8"`
 	Resolved    time.Time `row:"9"`
 	Archived    bool      `row:"10"`
-	Unknown     Unknown
+	// Condition names what the alert is about, "" for one that nothing ends. While it is not resolved no second alert of
+	// the same condition is raised.
+	Condition string `row:"11"`
+	// Mailed is when it was handed to the mail server, or when it was clear that it will not be.
+	Mailed    time.Time `row:"12"`
+	Name      string    `row:"13"`
+	ClusterID ID        `row:"14"`
+	// Hidden says that it was deleted while its condition holds: nobody sees it, and it goes when the condition ends.
+	Hidden  bool `row:"15"`
+	Unknown Unknown
 }
