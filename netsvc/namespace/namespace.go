@@ -55,6 +55,8 @@ type Options struct {
 	Services []Service
 	// Observe adds what the services have seen to an observation.
 	Observe func(*netspec.Observation)
+	// Recall takes in what an earlier process had observed; nil for nothing to do with it.
+	Recall  func(*netspec.Recall)
 	Watcher Watcher
 	Log     *slog.Logger
 	Now     func() time.Time

@@ -120,6 +120,10 @@ func (n *Namespace) session(ctx context.Context, stream io.ReadWriteCloser) erro
 			case asked <- struct{}{}:
 			default:
 			}
+		case *netspec.ToService_Recall:
+			if n.o.Recall != nil {
+				n.o.Recall(m.Recall)
+			}
 		case *netspec.ToService_Shutdown:
 			return &ErrShutdown{KeepState: m.Shutdown.GetKeepState()}
 		default:

@@ -125,6 +125,19 @@ func (s *Service) Close() {
 	s.serving.Wait()
 }
 
+// Recall takes over what an earlier process was told by its guests. It counts for the spec that is applied next, and for
+// the present one.
+func (s *Service) Recall(taken []Taken) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range taken {
+		if g, ok := s.guests[t.IP]; s.guests != nil && (!ok || g.epoch != t.Epoch) {
+			continue
+		}
+		s.taken[t.IP] = t.Epoch
+	}
+}
+
 // set replaces the guests; confirmations of passwords that are not wanted any more are forgotten.
 func (s *Service) set(guests map[netip.Addr]guest) {
 	s.mu.Lock()

@@ -151,3 +151,40 @@ func FuzzReadRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestRecall: what an earlier process was told counts, for exactly that password.
+func TestRecall(t *testing.T) {
+	honest := func(kernel.MAC) error { return nil }
+	for _, tt := range []struct {
+		name  string
+		epoch uint64
+		late  bool
+		want  string
+		taken []Taken
+	}{
+		{"the same password", 3, false, saved, []Taken{{ip1, 3}}},
+		{"the same password, told late", 3, true, saved, []Taken{{ip1, 3}}},
+		{"an earlier password", 2, false, "secret", []Taken{}},
+		{"an earlier password, told late", 2, true, "secret", []Taken{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(nil, slog.New(slog.DiscardHandler), func() {})
+			recall := func() { s.Recall([]Taken{{ip1, tt.epoch}, {netip.MustParseAddr("10.9.9.9"), 1}}) }
+			if !tt.late {
+				recall()
+			}
+			if err := s.Apply(t.Context(), want("secret", 3)); err != nil {
+				t.Fatal(err)
+			}
+			if tt.late {
+				recall()
+			}
+			if got, _ := s.answer("send_my_password", ip1, honest); got != tt.want {
+				t.Errorf("the guest got %q, want %q", got, tt.want)
+			}
+			if diff := cmp.Diff(tt.taken, s.Taken(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Errorf("reported (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

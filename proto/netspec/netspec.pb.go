@@ -1788,6 +1788,7 @@ type ToService struct {
 	//	*ToService_Apply
 	//	*ToService_Observe
 	//	*ToService_Shutdown
+	//	*ToService_Recall
 	Message       isToService_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1857,6 +1858,15 @@ func (x *ToService) GetShutdown() *Shutdown {
 	return nil
 }
 
+func (x *ToService) GetRecall() *Recall {
+	if x != nil {
+		if x, ok := x.Message.(*ToService_Recall); ok {
+			return x.Recall
+		}
+	}
+	return nil
+}
+
 type isToService_Message interface {
 	isToService_Message()
 }
@@ -1874,11 +1884,18 @@ type ToService_Shutdown struct {
 	Shutdown *Shutdown `protobuf:"bytes,3,opt,name=shutdown,proto3,oneof"`
 }
 
+type ToService_Recall struct {
+	// Before the first apply of a connection: what an earlier process reported.
+	Recall *Recall `protobuf:"bytes,4,opt,name=recall,proto3,oneof"`
+}
+
 func (*ToService_Apply) isToService_Message() {}
 
 func (*ToService_Observe) isToService_Message() {}
 
 func (*ToService_Shutdown) isToService_Message() {}
+
+func (*ToService_Recall) isToService_Message() {}
 
 type Observe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1916,6 +1933,52 @@ func (*Observe) Descriptor() ([]byte, []int) {
 	return file_netspec_netspec_proto_rawDescGZIP(), []int{22}
 }
 
+// Recall tells a new process what its predecessors reported and it cannot know: a password that was confirmed once is
+// never handed out again, and goes on being reported as taken.
+type Recall struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	PasswordsTaken []*PasswordTaken       `protobuf:"bytes,1,rep,name=passwords_taken,json=passwordsTaken,proto3" json:"passwords_taken,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Recall) Reset() {
+	*x = Recall{}
+	mi := &file_netspec_netspec_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recall) ProtoMessage() {}
+
+func (x *Recall) ProtoReflect() protoreflect.Message {
+	mi := &file_netspec_netspec_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recall.ProtoReflect.Descriptor instead.
+func (*Recall) Descriptor() ([]byte, []int) {
+	return file_netspec_netspec_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Recall) GetPasswordsTaken() []*PasswordTaken {
+	if x != nil {
+		return x.PasswordsTaken
+	}
+	return nil
+}
+
 // Shutdown ends the process; keep_state leaves links, addresses and rules in place for a successor.
 type Shutdown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1926,7 +1989,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_netspec_netspec_proto_msgTypes[23]
+	mi := &file_netspec_netspec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2001,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_netspec_netspec_proto_msgTypes[23]
+	mi := &file_netspec_netspec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2014,7 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_netspec_netspec_proto_rawDescGZIP(), []int{23}
+	return file_netspec_netspec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Shutdown) GetKeepState() bool {
@@ -1974,7 +2037,7 @@ type FromService struct {
 
 func (x *FromService) Reset() {
 	*x = FromService{}
-	mi := &file_netspec_netspec_proto_msgTypes[24]
+	mi := &file_netspec_netspec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2049,7 @@ func (x *FromService) String() string {
 func (*FromService) ProtoMessage() {}
 
 func (x *FromService) ProtoReflect() protoreflect.Message {
-	mi := &file_netspec_netspec_proto_msgTypes[24]
+	mi := &file_netspec_netspec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2062,7 @@ func (x *FromService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromService.ProtoReflect.Descriptor instead.
 func (*FromService) Descriptor() ([]byte, []int) {
-	return file_netspec_netspec_proto_rawDescGZIP(), []int{24}
+	return file_netspec_netspec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FromService) GetMessage() isFromService_Message {
@@ -2054,7 +2117,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_netspec_netspec_proto_msgTypes[25]
+	mi := &file_netspec_netspec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2129,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_netspec_netspec_proto_msgTypes[25]
+	mi := &file_netspec_netspec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2142,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_netspec_netspec_proto_rawDescGZIP(), []int{25}
+	return file_netspec_netspec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Refusal) GetGeneration() uint64 {
@@ -2264,13 +2327,16 @@ const file_netspec_netspec_proto_rawDesc = "" +
 	"\x05vm_id\x18\x04 \x01(\tR\x04vmId\"5\n" +
 	"\rPasswordTaken\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x9f\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xca\x01\n" +
 	"\tToService\x12(\n" +
 	"\x05apply\x18\x01 \x01(\v2\x10.netspec.NetSpecH\x00R\x05apply\x12,\n" +
 	"\aobserve\x18\x02 \x01(\v2\x10.netspec.ObserveH\x00R\aobserve\x12/\n" +
-	"\bshutdown\x18\x03 \x01(\v2\x11.netspec.ShutdownH\x00R\bshutdownB\t\n" +
+	"\bshutdown\x18\x03 \x01(\v2\x11.netspec.ShutdownH\x00R\bshutdown\x12)\n" +
+	"\x06recall\x18\x04 \x01(\v2\x0f.netspec.RecallH\x00R\x06recallB\t\n" +
 	"\amessage\"\t\n" +
-	"\aObserve\")\n" +
+	"\aObserve\"I\n" +
+	"\x06Recall\x12?\n" +
+	"\x0fpasswords_taken\x18\x01 \x03(\v2\x16.netspec.PasswordTakenR\x0epasswordsTaken\")\n" +
 	"\bShutdown\x12\x1d\n" +
 	"\n" +
 	"keep_state\x18\x01 \x01(\bR\tkeepState\"\x80\x01\n" +
@@ -2296,7 +2362,7 @@ func file_netspec_netspec_proto_rawDescGZIP() []byte {
 	return file_netspec_netspec_proto_rawDescData
 }
 
-var file_netspec_netspec_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_netspec_netspec_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_netspec_netspec_proto_goTypes = []any{
 	(*NetSpec)(nil),         // 0: netspec.NetSpec
 	(*Link)(nil),            // 1: netspec.Link
@@ -2321,10 +2387,11 @@ var file_netspec_netspec_proto_goTypes = []any{
 	(*PasswordTaken)(nil),   // 20: netspec.PasswordTaken
 	(*ToService)(nil),       // 21: netspec.ToService
 	(*Observe)(nil),         // 22: netspec.Observe
-	(*Shutdown)(nil),        // 23: netspec.Shutdown
-	(*FromService)(nil),     // 24: netspec.FromService
-	(*Refusal)(nil),         // 25: netspec.Refusal
-	nil,                     // 26: netspec.GuestData.MetaDataEntry
+	(*Recall)(nil),          // 23: netspec.Recall
+	(*Shutdown)(nil),        // 24: netspec.Shutdown
+	(*FromService)(nil),     // 25: netspec.FromService
+	(*Refusal)(nil),         // 26: netspec.Refusal
+	nil,                     // 27: netspec.GuestData.MetaDataEntry
 }
 var file_netspec_netspec_proto_depIdxs = []int32{
 	1,  // 0: netspec.NetSpec.links:type_name -> netspec.Link
@@ -2340,7 +2407,7 @@ var file_netspec_netspec_proto_depIdxs = []int32{
 	3,  // 10: netspec.Dhcp4.guests:type_name -> netspec.Guest
 	6,  // 11: netspec.Dns.records:type_name -> netspec.DnsRecord
 	8,  // 12: netspec.Metadata.guests:type_name -> netspec.GuestData
-	26, // 13: netspec.GuestData.meta_data:type_name -> netspec.GuestData.MetaDataEntry
+	27, // 13: netspec.GuestData.meta_data:type_name -> netspec.GuestData.MetaDataEntry
 	10, // 14: netspec.Password.guests:type_name -> netspec.GuestPassword
 	12, // 15: netspec.Firewall.ingress:type_name -> netspec.FirewallRule
 	12, // 16: netspec.Firewall.egress:type_name -> netspec.FirewallRule
@@ -2351,14 +2418,16 @@ var file_netspec_netspec_proto_depIdxs = []int32{
 	20, // 21: netspec.Observation.passwords_taken:type_name -> netspec.PasswordTaken
 	0,  // 22: netspec.ToService.apply:type_name -> netspec.NetSpec
 	22, // 23: netspec.ToService.observe:type_name -> netspec.Observe
-	23, // 24: netspec.ToService.shutdown:type_name -> netspec.Shutdown
-	17, // 25: netspec.FromService.observation:type_name -> netspec.Observation
-	25, // 26: netspec.FromService.refusal:type_name -> netspec.Refusal
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	24, // 24: netspec.ToService.shutdown:type_name -> netspec.Shutdown
+	23, // 25: netspec.ToService.recall:type_name -> netspec.Recall
+	20, // 26: netspec.Recall.passwords_taken:type_name -> netspec.PasswordTaken
+	17, // 27: netspec.FromService.observation:type_name -> netspec.Observation
+	26, // 28: netspec.FromService.refusal:type_name -> netspec.Refusal
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_netspec_netspec_proto_init() }
@@ -2370,8 +2439,9 @@ func file_netspec_netspec_proto_init() {
 		(*ToService_Apply)(nil),
 		(*ToService_Observe)(nil),
 		(*ToService_Shutdown)(nil),
+		(*ToService_Recall)(nil),
 	}
-	file_netspec_netspec_proto_msgTypes[24].OneofWrappers = []any{
+	file_netspec_netspec_proto_msgTypes[25].OneofWrappers = []any{
 		(*FromService_Observation)(nil),
 		(*FromService_Refusal)(nil),
 	}
@@ -2381,7 +2451,7 @@ func file_netspec_netspec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_netspec_netspec_proto_rawDesc), len(file_netspec_netspec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

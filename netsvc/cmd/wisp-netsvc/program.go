@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -145,6 +146,7 @@ func (p *Program) wire(k *kernel.Kernel) {
 	p.namespace = namespace.New(namespace.Options{
 		Services: p.services,
 		Observe:  p.observe,
+		Recall:   p.recall,
 		Watcher:  k,
 		Log:      p.log,
 		Now:      time.Now,
@@ -163,6 +165,17 @@ func (p *Program) observe(o *netspec.Observation) {
 	for _, t := range p.password.Taken() {
 		o.PasswordsTaken = append(o.PasswordsTaken, &netspec.PasswordTaken{Ip: t.IP.String(), Epoch: t.Epoch})
 	}
+}
+
+// recall hands on what an earlier process was told.
+func (p *Program) recall(r *netspec.Recall) {
+	var taken []password.Taken
+	for _, t := range r.GetPasswordsTaken() {
+		if ip, err := netip.ParseAddr(t.GetIp()); err == nil {
+			taken = append(taken, password.Taken{IP: ip, Epoch: t.GetEpoch()})
+		}
+	}
+	p.password.Recall(taken)
 }
 
 // Run serves until ctx ends, which leaves everything in place for a successor, or until the host asks for shutdown.
