@@ -72,6 +72,12 @@ func (c *Call) withoutProjects() *projectAccounts {
 	return &projectAccounts{c.Read, map[cloud.ID]bool{}}
 }
 
+// WithoutProjects leaves what belongs to projects out of a scope.
+func (s Scope) WithoutProjects(c *Call) Scope {
+	s.also, s.without = nil, c.withoutProjects()
+	return s
+}
+
 // scope follows 4.1: by default the caller's own account; listall widens it to all the caller may see; account and
 // domainid narrow it; an id (byID) is looked for in all the caller may see. What belongs to projects is left out unless
 // a project or an id is named; projectid=-1 names all projects, and with listall everything else as well.

@@ -20,7 +20,7 @@ func Entities() []api.Entity {
 		Name: "account",
 		Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
 			a, ok := tables.Accounts.Get(r, id)
-			if !ok || a.System {
+			if !ok || a.System || a.Type == cloud.ProjectAccount {
 				return api.Owner{}, false
 			}
 			return api.Owner{Account: a.ID, Domain: a.DomainID}, true
@@ -138,7 +138,7 @@ func candidates(c *api.Call, p *listParams) iter.Seq[*cloud.Account] {
 
 func (p *listParams) wants(a *cloud.Account) bool {
 	switch {
-	case a.System,
+	case a.System || a.Type == cloud.ProjectAccount,
 		p.Name != "" && !strings.EqualFold(a.Name, p.Name),
 		p.Type != nil && *p.Type != int64(a.Type) && *p.Type != -1,
 		p.State != "" && !strings.EqualFold(p.State, a.State.String()),

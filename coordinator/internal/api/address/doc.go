@@ -45,33 +45,34 @@ type handlers struct{ Deps }
 
 // Answer is a public address as clients see it.
 type Answer struct {
-	ID                    cloud.ID   `json:"id" doc:"the address's row"`
-	IPAddress             netip.Addr `json:"ipaddress" doc:"the address"`
-	Allocated             api.Time   `json:"allocated,omitempty" doc:"since when it is in use"`
-	ZoneID                cloud.ID   `json:"zoneid" doc:"its zone"`
-	ZoneName              string     `json:"zonename" doc:"name of the zone"`
-	IsSourceNAT           bool       `json:"issourcenat" doc:"its network's guests appear under it"`
-	Account               string     `json:"account,omitempty" doc:"account that has it"`
-	DomainID              cloud.ID   `json:"domainid,omitempty" doc:"domain of that account"`
-	Domain                string     `json:"domain,omitempty" doc:"name of that domain"`
-	DomainPath            string     `json:"domainpath,omitempty" doc:"path of that domain"`
-	ForVirtualNetwork     bool       `json:"forvirtualnetwork" doc:"true"`
-	VLANID                cloud.ID   `json:"vlanid,omitempty" doc:"its range (root admins)"`
-	VLANName              string     `json:"vlanname,omitempty" doc:"VLAN of its range (root admins)"`
-	IsStaticNAT           bool       `json:"isstaticnat" doc:"all of it leads to one VM"`
-	IsSystem              bool       `json:"issystem" doc:"the system has it"`
-	VMID                  cloud.ID   `json:"virtualmachineid,omitempty" doc:"that VM"`
-	VMName                string     `json:"virtualmachinename,omitempty" doc:"name of that VM"`
-	VMDisplayName         string     `json:"virtualmachinedisplayname,omitempty" doc:"display name of that VM"`
-	AssociatedNetworkID   cloud.ID   `json:"associatednetworkid,omitempty" doc:"guest network that has it"`
-	AssociatedNetworkName string     `json:"associatednetworkname,omitempty" doc:"name of that network"`
-	NetworkID             cloud.ID   `json:"networkid" doc:"the public network"`
-	State                 string     `json:"state" doc:"Free, Allocating, Allocated or Releasing"`
-	PhysicalNetworkID     cloud.ID   `json:"physicalnetworkid" doc:"physical network that carries it"`
-	HasRules              bool       `json:"hasrules" doc:"ports of it are forwarded"`
-	IsPortable            bool       `json:"isportable" doc:"false"`
-	ForDisplay            bool       `json:"fordisplay" doc:"true"`
-	Tags                  []struct{} `json:"tags" doc:"tags"`
+	ID          cloud.ID   `json:"id" doc:"the address's row"`
+	IPAddress   netip.Addr `json:"ipaddress" doc:"the address"`
+	Allocated   api.Time   `json:"allocated,omitempty" doc:"since when it is in use"`
+	ZoneID      cloud.ID   `json:"zoneid" doc:"its zone"`
+	ZoneName    string     `json:"zonename" doc:"name of the zone"`
+	IsSourceNAT bool       `json:"issourcenat" doc:"its network's guests appear under it"`
+	Account     string     `json:"account,omitempty" doc:"account that has it"`
+	api.InProject
+	DomainID              cloud.ID  `json:"domainid,omitempty" doc:"domain of that account"`
+	Domain                string    `json:"domain,omitempty" doc:"name of that domain"`
+	DomainPath            string    `json:"domainpath,omitempty" doc:"path of that domain"`
+	ForVirtualNetwork     bool      `json:"forvirtualnetwork" doc:"true"`
+	VLANID                cloud.ID  `json:"vlanid,omitempty" doc:"its range (root admins)"`
+	VLANName              string    `json:"vlanname,omitempty" doc:"VLAN of its range (root admins)"`
+	IsStaticNAT           bool      `json:"isstaticnat" doc:"all of it leads to one VM"`
+	IsSystem              bool      `json:"issystem" doc:"the system has it"`
+	VMID                  cloud.ID  `json:"virtualmachineid,omitempty" doc:"that VM"`
+	VMName                string    `json:"virtualmachinename,omitempty" doc:"name of that VM"`
+	VMDisplayName         string    `json:"virtualmachinedisplayname,omitempty" doc:"display name of that VM"`
+	AssociatedNetworkID   cloud.ID  `json:"associatednetworkid,omitempty" doc:"guest network that has it"`
+	AssociatedNetworkName string    `json:"associatednetworkname,omitempty" doc:"name of that network"`
+	NetworkID             cloud.ID  `json:"networkid" doc:"the public network"`
+	State                 string    `json:"state" doc:"Free, Allocating, Allocated or Releasing"`
+	PhysicalNetworkID     cloud.ID  `json:"physicalnetworkid" doc:"physical network that carries it"`
+	HasRules              bool      `json:"hasrules" doc:"ports of it are forwarded"`
+	IsPortable            bool      `json:"isportable" doc:"false"`
+	ForDisplay            bool      `json:"fordisplay" doc:"true"`
+	Tags                  []api.Tag `json:"tags" doc:"tags"`
 }
 
 // view makes the answer; root shows what only root admins see.
@@ -79,15 +80,13 @@ func view(r store.Reader, ip *cloud.PublicIP, root bool) Answer {
 	a := Answer{
 		ID: ip.ID, IPAddress: ip.Address, Allocated: api.Time(ip.Allocated), ZoneID: ip.ZoneID, IsSourceNAT: ip.SourceNAT,
 		ForVirtualNetwork: true, IsStaticNAT: ip.StaticNAT, IsSystem: ip.System, NetworkID: network.PublicNetworkID(ip.ZoneID),
-		State: ip.State.String(), PhysicalNetworkID: ip.PhysicalNetworkID, DomainID: ip.DomainID, ForDisplay: true, Tags: []struct{}{},
+		State: ip.State.String(), PhysicalNetworkID: ip.PhysicalNetworkID, DomainID: ip.DomainID, ForDisplay: true, Tags: api.TagsOf(r, ip.ID),
 		HasRules: tables.PortForwardingRules.Count(r, "ip", store.K(ip.ID)) > 0,
 	}
 	if z, ok := tables.Zones.Get(r, ip.ZoneID); ok {
 		a.ZoneName = z.Name
 	}
-	if o, ok := tables.Accounts.Get(r, ip.AccountID); ok {
-		a.Account = o.Name
-	}
+	a.Account, a.InProject = api.OwnerNames(r, ip.AccountID)
 	if d, ok := tables.Domains.Get(r, ip.DomainID); ok {
 		a.Domain, a.DomainPath = d.Name, d.Path
 	}
@@ -106,6 +105,7 @@ func view(r store.Reader, ip *cloud.PublicIP, root bool) Answer {
 type listParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	AllocatedOnly       *bool      `api:"allocatedonly" doc:"true (the default): only addresses in use"`
 	AssociatedNetworkID cloud.ID   `api:"associatednetworkid" ref:"network" doc:"addresses of this guest network"`
 	ForVirtualNetwork   *bool      `api:"forvirtualnetwork" doc:"true: public addresses, all of them"`

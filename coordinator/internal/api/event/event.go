@@ -36,14 +36,15 @@ type View struct {
 	Type        string   `json:"type" doc:"what kind of event it is"`
 	Level       string   `json:"level" doc:"INFO, WARN or ERROR"`
 	Description string   `json:"description" doc:"what happened"`
-	Account     string   `json:"account" doc:"the account it belongs to"`
-	DomainID    cloud.ID `json:"domainid" doc:"the account's domain"`
-	Domain      string   `json:"domain" doc:"name of that domain"`
-	Created     api.Time `json:"created" doc:"when it happened"`
-	State       string   `json:"state" doc:"Created, Scheduled, Started or Completed"`
-	ParentID    cloud.ID `json:"parentid,omitempty" doc:"the event that began what this one ends"`
-	ResourceID  cloud.ID `json:"resourceid,omitempty" doc:"the object it is about"`
-	Archived    bool     `json:"archived" doc:"whether it was archived"`
+	Account     string   `json:"account,omitempty" doc:"the account it belongs to"`
+	api.InProject
+	DomainID   cloud.ID `json:"domainid" doc:"the account's domain"`
+	Domain     string   `json:"domain" doc:"name of that domain"`
+	Created    api.Time `json:"created" doc:"when it happened"`
+	State      string   `json:"state" doc:"Created, Scheduled, Started or Completed"`
+	ParentID   cloud.ID `json:"parentid,omitempty" doc:"the event that began what this one ends"`
+	ResourceID cloud.ID `json:"resourceid,omitempty" doc:"the object it is about"`
+	Archived   bool     `json:"archived" doc:"whether it was archived"`
 }
 
 func view(c *api.Call, e *cloud.Event) View {
@@ -55,9 +56,7 @@ func view(c *api.Call, e *cloud.Event) View {
 	if u, ok := tables.Users.Get(c.Read, e.UserID); ok {
 		v.Username = u.Username
 	}
-	if a, ok := tables.Accounts.Get(c.Read, e.AccountID); ok {
-		v.Account = a.Name
-	}
+	v.Account, v.InProject = api.OwnerNames(c.Read, e.AccountID)
 	if d, ok := tables.Domains.Get(c.Read, e.DomainID); ok {
 		v.Domain = d.Name
 	}

@@ -81,6 +81,7 @@ func (h handlers) create() api.Command {
 type listParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	ID                cloud.ID `api:"id" doc:"this network only"`
 	Name              string   `api:"name" since:"4.13" doc:"networks of this name"`
 	ACLType           string   `api:"acltype" doc:"Account or Domain"`

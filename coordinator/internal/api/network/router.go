@@ -16,9 +16,10 @@ import (
 
 // RouterAnswer is a virtual router as clients see it.
 type RouterAnswer struct {
-	ID                cloud.ID    `json:"id" doc:"the router"`
-	Name              string      `json:"name" doc:"its name"`
-	Account           string      `json:"account" doc:"owner of its network"`
+	ID      cloud.ID `json:"id" doc:"the router"`
+	Name    string   `json:"name" doc:"its name"`
+	Account string   `json:"account,omitempty" doc:"owner of its network"`
+	api.InProject
 	DomainID          cloud.ID    `json:"domainid" doc:"domain of the owner"`
 	Domain            string      `json:"domain" doc:"name of that domain"`
 	ZoneID            cloud.ID    `json:"zoneid" doc:"its zone"`
@@ -69,9 +70,7 @@ func viewRouter(r store.Reader, rt *cloud.Router) RouterAnswer {
 		HostControlState: rt.Error, Created: api.Time(rt.Created), GuestNetworkID: rt.NetworkID, Hypervisor: "KVM",
 		RedundantState: "UNKNOWN", Role: "VIRTUAL_ROUTER", Version: rt.Version, NIC: []routerNIC{},
 	}
-	if o, ok := tables.Accounts.Get(r, rt.AccountID); ok {
-		a.Account = o.Name
-	}
+	a.Account, a.InProject = api.OwnerNames(r, rt.AccountID)
 	if d, ok := tables.Domains.Get(r, rt.DomainID); ok {
 		a.Domain = d.Name
 	}

@@ -14,11 +14,12 @@ import (
 
 // RangeAnswer is a range of addresses as clients see it.
 type RangeAnswer struct {
-	ID                cloud.ID   `json:"id" doc:"the range"`
-	ForVirtualNetwork bool       `json:"forvirtualnetwork" doc:"true for public addresses"`
-	ZoneID            cloud.ID   `json:"zoneid" doc:"its zone"`
-	VLAN              string     `json:"vlan" doc:"its VLAN, as vlan://untagged or vlan://100"`
-	Account           string     `json:"account,omitempty" doc:"account that has it for itself"`
+	ID                cloud.ID `json:"id" doc:"the range"`
+	ForVirtualNetwork bool     `json:"forvirtualnetwork" doc:"true for public addresses"`
+	ZoneID            cloud.ID `json:"zoneid" doc:"its zone"`
+	VLAN              string   `json:"vlan" doc:"its VLAN, as vlan://untagged or vlan://100"`
+	Account           string   `json:"account,omitempty" doc:"account that has it for itself"`
+	api.InProject
 	DomainID          cloud.ID   `json:"domainid,omitempty" doc:"domain of that account"`
 	Domain            string     `json:"domain,omitempty" doc:"name of that domain"`
 	Gateway           netip.Addr `json:"gateway" doc:"router of the subnet"`
@@ -38,7 +39,8 @@ func viewRange(r store.Reader, v *cloud.VLANRange) RangeAnswer {
 		PhysicalNetworkID: v.PhysicalNetworkID, ForSystemVMs: v.ForSystemVMs,
 	}
 	if o, ok := tables.Accounts.Get(r, v.AccountID); ok {
-		a.Account, a.DomainID = o.Name, o.DomainID
+		a.DomainID = o.DomainID
+		a.Account, a.InProject = api.OwnerNames(r, o.ID)
 		if d, ok := tables.Domains.Get(r, o.DomainID); ok {
 			a.Domain = d.Name
 		}
@@ -112,6 +114,7 @@ type listRangesParams struct {
 	api.ListParams
 	Account           string   `api:"account" doc:"ranges that this account has for itself; with domainid"`
 	DomainID          cloud.ID `api:"domainid" ref:"domain" doc:"domain of that account"`
+	ProjectID         string   `api:"projectid" type:"uuid" doc:"ranges that this project has for itself"`
 	ForVirtualNetwork *bool    `api:"forvirtualnetwork" doc:"true: public ranges"`
 	ID                cloud.ID `api:"id" doc:"this range only"`
 	NetworkID         cloud.ID `api:"networkid" doc:"ranges of this network"`
@@ -133,6 +136,13 @@ func (h handlers) listRanges() api.Command {
 						return nil, err
 					}
 					owner = a.ID
+				}
+				if p.ProjectID != "" {
+					project, err := c.Project("projectid", p.ProjectID)
+					if err != nil {
+						return nil, err
+					}
+					owner = project.AccountID
 				}
 				rows := tables.VLANRanges.By(c.Read, "zone", nil)
 				if !p.ZoneID.IsZero() {

@@ -31,13 +31,13 @@ type FirewallAnswer struct {
 	ICMPCode     *int64     `json:"icmpcode,omitempty" doc:"ICMP code; -1 is any"`
 	TrafficType  string     `json:"traffictype" doc:"Ingress or Egress"`
 	ForDisplay   bool       `json:"fordisplay" doc:"true"`
-	Tags         []struct{} `json:"tags" doc:"tags"`
+	Tags         []api.Tag  `json:"tags" doc:"tags"`
 }
 
 func viewFirewall(r store.Reader, f *cloud.FirewallRule) FirewallAnswer {
 	a := FirewallAnswer{
 		ID: f.ID, Protocol: f.Protocol, IPAddressID: f.IPID, NetworkID: f.NetworkID, State: f.State.String(),
-		CIDRList: strings.Join(f.CIDRs, ","), TrafficType: "Ingress", ForDisplay: true, Tags: []struct{}{},
+		CIDRList: strings.Join(f.CIDRs, ","), TrafficType: "Ingress", ForDisplay: true, Tags: api.TagsOf(r, f.ID),
 	}
 	number := func(n int64) *int64 { return &n }
 	if f.StartPort != 0 {
@@ -137,6 +137,7 @@ func (h handlers) openEgress() api.Command {
 type listIngressParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	ID          cloud.ID `api:"id" doc:"this rule only"`
 	IPAddressID cloud.ID `api:"ipaddressid" ref:"ipaddress" doc:"rules of this public address"`
 	NetworkID   cloud.ID `api:"networkid" ref:"network" since:"4.3" doc:"rules of this network"`
@@ -154,6 +155,7 @@ func (h handlers) listIngress() api.Command {
 type listEgressParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	ID        cloud.ID `api:"id" doc:"this rule only"`
 	NetworkID cloud.ID `api:"networkid" ref:"network" doc:"rules of this network"`
 }

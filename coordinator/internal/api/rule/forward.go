@@ -33,7 +33,7 @@ type ForwardAnswer struct {
 	State          string     `json:"state" doc:"Add until the router has it, Active, Deleting"`
 	CIDRList       string     `json:"cidrlist" doc:"sources the firewall was opened for, separated by commas"`
 	ForDisplay     bool       `json:"fordisplay" doc:"true"`
-	Tags           []struct{} `json:"tags" doc:"tags"`
+	Tags           []api.Tag  `json:"tags" doc:"tags"`
 }
 
 func viewForward(r store.Reader, p *cloud.PortForwardingRule) ForwardAnswer {
@@ -41,7 +41,7 @@ func viewForward(r store.Reader, p *cloud.PortForwardingRule) ForwardAnswer {
 	a := ForwardAnswer{
 		ID: p.ID, PrivatePort: port(p.PrivateStart), PrivateEndPort: port(p.PrivateEnd), Protocol: p.Protocol,
 		PublicPort: port(p.PublicStart), PublicEndPort: port(p.PublicEnd), VMID: p.VMID, VMGuestIP: p.GuestIP, IPAddressID: p.IPID,
-		NetworkID: p.NetworkID, State: p.State.String(), CIDRList: strings.Join(p.CIDRs, ","), ForDisplay: true, Tags: []struct{}{},
+		NetworkID: p.NetworkID, State: p.State.String(), CIDRList: strings.Join(p.CIDRs, ","), ForDisplay: true, Tags: api.TagsOf(r, p.ID),
 	}
 	if vm, ok := tables.VMs.Get(r, p.VMID); ok {
 		a.VMName, a.VMDisplayName = vm.Name, vm.DisplayName
@@ -112,6 +112,7 @@ func startForward(c *api.Call, tx *store.Tx, f *cloud.PortForwardingRule, text s
 type listForwardsParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	ID          cloud.ID `api:"id" doc:"this rule only"`
 	IPAddressID cloud.ID `api:"ipaddressid" ref:"ipaddress" doc:"rules of this public address"`
 	NetworkID   cloud.ID `api:"networkid" ref:"network" since:"4.3" doc:"rules of this network"`

@@ -26,17 +26,16 @@ type Answer struct {
 	ID          cloud.ID `json:"id" doc:"the key pair"`
 	Name        string   `json:"name" doc:"its name"`
 	Fingerprint string   `json:"fingerprint" doc:"MD5 fingerprint of the public key"`
-	Account     string   `json:"account" doc:"owning account"`
-	DomainID    cloud.ID `json:"domainid" doc:"domain of the owner"`
-	Domain      string   `json:"domain" doc:"name of that domain"`
-	PrivateKey  string   `json:"privatekey,omitempty" doc:"the private key (PEM); told once and stored nowhere"`
+	Account     string   `json:"account,omitempty" doc:"owning account"`
+	api.InProject
+	DomainID   cloud.ID `json:"domainid" doc:"domain of the owner"`
+	Domain     string   `json:"domain" doc:"name of that domain"`
+	PrivateKey string   `json:"privatekey,omitempty" doc:"the private key (PEM); told once and stored nowhere"`
 }
 
 func view(r store.Reader, k *cloud.SSHKeyPair) Answer {
 	a := Answer{ID: k.ID, Name: k.Name, Fingerprint: k.Fingerprint, DomainID: k.DomainID}
-	if o, ok := tables.Accounts.Get(r, k.AccountID); ok {
-		a.Account = o.Name
-	}
+	a.Account, a.InProject = api.OwnerNames(r, k.AccountID)
 	if d, ok := tables.Domains.Get(r, k.DomainID); ok {
 		a.Domain = d.Name
 	}

@@ -14,22 +14,23 @@ import (
 
 // Answer is a template in a zone, as clients see it. Sizes are in bytes.
 type Answer struct {
-	ID              cloud.ID          `json:"id" doc:"the template"`
-	Name            string            `json:"name" doc:"its name"`
-	DisplayText     string            `json:"displaytext" doc:"what it is, for people"`
-	Public          bool              `json:"ispublic" doc:"whether everybody may use it"`
-	Featured        bool              `json:"isfeatured" doc:"whether it is recommended"`
-	Ready           bool              `json:"isready" doc:"whether VMs can be made of it"`
-	Status          string            `json:"status,omitempty" doc:"how far its download is, or why it failed; told to its owner and admins"`
-	Format          string            `json:"format" doc:"format of its file"`
-	Hypervisor      string            `json:"hypervisor" doc:"hypervisor it is for"`
-	OSTypeID        cloud.ID          `json:"ostypeid,omitempty" doc:"its operating system"`
-	OSTypeName      string            `json:"ostypename" doc:"name of that"`
-	ZoneID          cloud.ID          `json:"zoneid,omitempty" doc:"the zone"`
-	ZoneName        string            `json:"zonename,omitempty" doc:"name of the zone"`
-	CrossZones      bool              `json:"crossZones" doc:"whether it is in all zones"`
-	AccountID       cloud.ID          `json:"accountid" doc:"owning account"`
-	Account         string            `json:"account" doc:"name of that account"`
+	ID          cloud.ID `json:"id" doc:"the template"`
+	Name        string   `json:"name" doc:"its name"`
+	DisplayText string   `json:"displaytext" doc:"what it is, for people"`
+	Public      bool     `json:"ispublic" doc:"whether everybody may use it"`
+	Featured    bool     `json:"isfeatured" doc:"whether it is recommended"`
+	Ready       bool     `json:"isready" doc:"whether VMs can be made of it"`
+	Status      string   `json:"status,omitempty" doc:"how far its download is, or why it failed; told to its owner and admins"`
+	Format      string   `json:"format" doc:"format of its file"`
+	Hypervisor  string   `json:"hypervisor" doc:"hypervisor it is for"`
+	OSTypeID    cloud.ID `json:"ostypeid,omitempty" doc:"its operating system"`
+	OSTypeName  string   `json:"ostypename" doc:"name of that"`
+	ZoneID      cloud.ID `json:"zoneid,omitempty" doc:"the zone"`
+	ZoneName    string   `json:"zonename,omitempty" doc:"name of the zone"`
+	CrossZones  bool     `json:"crossZones" doc:"whether it is in all zones"`
+	AccountID   cloud.ID `json:"accountid" doc:"owning account"`
+	Account     string   `json:"account,omitempty" doc:"name of that account"`
+	api.InProject
 	DomainID        cloud.ID          `json:"domainid" doc:"domain of the owner"`
 	Domain          string            `json:"domain" doc:"name of that domain"`
 	Size            uint64            `json:"size,omitempty" doc:"size of disks made of it"`
@@ -47,7 +48,7 @@ type Answer struct {
 	URL             string            `json:"url,omitempty" doc:"where it came from; told to its owner and admins"`
 	Details         map[string]string `json:"details,omitempty" doc:"further details"`
 	Created         api.Time          `json:"created" doc:"when it was registered"`
-	Tags            []struct{}        `json:"tags" doc:"tags"`
+	Tags            []api.Tag         `json:"tags" doc:"tags"`
 }
 
 func view(c *api.Call, t *cloud.Template, z *cloud.Zone) Answer {
@@ -56,7 +57,7 @@ func view(c *api.Call, t *cloud.Template, z *cloud.Zone) Answer {
 		Format: t.Format, Hypervisor: t.Hypervisor, OSTypeID: t.OSTypeID, CrossZones: t.ZoneID.IsZero(), AccountID: t.AccountID,
 		DomainID: t.DomainID, Size: t.SizeBytes, PhysicalSize: t.FileBytes, Checksum: t.Checksum, TemplateType: t.Type, TemplateTag: t.Tag,
 		Extractable: t.Extractable, Bootable: t.Bootable, Bits: t.Bits, PasswordEnabled: t.PasswordEnabled, SSHKeyEnabled: t.SSHKeyEnabled,
-		RequiresHVM: t.RequiresHVM, DynamicScaling: t.DynamicScaling, Details: t.Details, Created: api.Time(t.Created), Tags: []struct{}{},
+		RequiresHVM: t.RequiresHVM, DynamicScaling: t.DynamicScaling, Details: t.Details, Created: api.Time(t.Created), Tags: api.TagsOf(c.Read, t.ID),
 	}
 	if z != nil {
 		a.ZoneID, a.ZoneName = z.ID, z.Name
@@ -67,9 +68,7 @@ func view(c *api.Call, t *cloud.Template, z *cloud.Zone) Answer {
 	if o, ok := tables.OSTypes.Get(c.Read, t.OSTypeID); ok {
 		a.OSTypeName = o.Description
 	}
-	if o, ok := tables.Accounts.Get(c.Read, t.AccountID); ok {
-		a.Account = o.Name
-	}
+	a.Account, a.InProject = api.OwnerNames(c.Read, t.AccountID)
 	if d, ok := tables.Domains.Get(c.Read, t.DomainID); ok {
 		a.Domain = d.Name
 	}
@@ -132,6 +131,7 @@ func spread(c *api.Call, t *cloud.Template, only cloud.ID) iter.Seq[*entry] {
 type listParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	Filter     string     `api:"templatefilter,required" enum:"featured,self,selfexecutable,sharedexecutable,executable,community,all" doc:"which templates: featured, self, selfexecutable, sharedexecutable, executable, community, or all (admins)"`
 	ID         cloud.ID   `api:"id" ref:"template,use" doc:"this template only"`
 	IDs        []cloud.ID `api:"ids" since:"4.9" doc:"these templates only"`
@@ -146,6 +146,7 @@ func list() api.Command {
 		Name: "listTemplates", Doc: "Lists templates, one row for each zone they are in.", Roles: api.Everyone, Object: "template",
 		Run: api.List(api.Lister[listParams, entry, Answer]{
 			Rows:    rows,
+			ID:      func(e *entry) cloud.ID { return e.template.ID },
 			Keyword: func(e *entry) string { return e.template.Name + "\n" + e.template.DisplayText },
 			View:    func(c *api.Call, e *entry) Answer { return view(c, e.template, e.zone) },
 		}),
@@ -205,7 +206,7 @@ func candidates(c *api.Call, p *listParams) []*cloud.Template {
 func chosen(c *api.Call, p *listParams) func(*cloud.Template) bool {
 	ready := func(t *cloud.Template) bool { return t.State == cloud.TemplateReady }
 	mine := func(t *cloud.Template) bool { return c.Scope.Has(ownerOf(t)) }
-	if p.AccountName == "" && p.DomainID.IsZero() {
+	if p.AccountName == "" && p.DomainID.IsZero() && p.ProjectID == "" {
 		mine = func(t *cloud.Template) bool { return t.AccountID == c.Account.ID } // listall means nothing here
 	}
 	if !p.ID.IsZero() {
@@ -224,8 +225,9 @@ func chosen(c *api.Call, p *listParams) func(*cloud.Template) bool {
 		return func(t *cloud.Template) bool { return (t.Public || mine(t)) && ready(t) }
 	case "all":
 		// Without a word about whose: all that the admin may see.
-		if p.AccountName == "" && p.DomainID.IsZero() {
-			return func(t *cloud.Template) bool { return c.May(ownerOf(t)) }
+		if p.AccountName == "" && p.DomainID.IsZero() && p.ProjectID == "" {
+			all := c.AllVisible().WithoutProjects(c)
+			return func(t *cloud.Template) bool { return all.Has(ownerOf(t)) }
 		}
 		return mine
 	}

@@ -15,6 +15,7 @@ import (
 type listParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	ID          cloud.ID   `api:"id" doc:"this VM only"`
 	IDs         []cloud.ID `api:"ids" since:"4.4" doc:"these VMs only"`
 	Name        string     `api:"name" doc:"VMs whose host name contains this"`

@@ -36,10 +36,11 @@ type NICAnswer struct {
 
 // Answer is a VM as clients see it.
 type Answer struct {
-	ID                  cloud.ID          `json:"id" doc:"the VM"`
-	Name                string            `json:"name" doc:"host name"`
-	DisplayName         string            `json:"displayname" doc:"name for people"`
-	Account             string            `json:"account" doc:"owning account"`
+	ID          cloud.ID `json:"id" doc:"the VM"`
+	Name        string   `json:"name" doc:"host name"`
+	DisplayName string   `json:"displayname" doc:"name for people"`
+	Account     string   `json:"account,omitempty" doc:"owning account"`
+	api.InProject
 	DomainID            cloud.ID          `json:"domainid" doc:"domain of the owner"`
 	Domain              string            `json:"domain" doc:"name of that domain"`
 	DomainPath          string            `json:"domainpath" doc:"path of that domain"`
@@ -76,7 +77,7 @@ type Answer struct {
 	RootDeviceType      string            `json:"rootdevicetype" doc:"kind of the root disk"`
 	SecurityGroup       []struct{}        `json:"securitygroup" doc:"security groups"`
 	AffinityGroup       []struct{}        `json:"affinitygroup" doc:"affinity groups"`
-	Tags                []struct{}        `json:"tags" doc:"tags"`
+	Tags                []api.Tag         `json:"tags" doc:"tags"`
 	Password            string            `json:"password,omitempty" doc:"its new password, told once to whoever asked for it"`
 	NIC                 []NICAnswer       `json:"nic" doc:"its NICs"`
 	Hypervisor          string            `json:"hypervisor" doc:"kind of hypervisor"`
@@ -110,11 +111,9 @@ func View(r store.Reader, vm *cloud.VM, v Viewer) Answer {
 		PasswordEnabled: vm.PasswordEnabled, ServiceOfferingID: vm.OfferingID, CPUNumber: int64(vm.CPUs), CPUSpeed: int64(vm.CPUMHz),
 		Memory: int64(vm.MemoryMiB), GuestOSID: vm.OSTypeID, OSTypeID: vm.OSTypeID, RootDeviceType: "ROOT", Hypervisor: vm.Hypervisor,
 		KeyPair: vm.KeyPair, KeyPairs: vm.KeyPair, Details: vm.Details, DisplayVM: true, DynamicScaling: vm.DynamicScaling,
-		ServiceState: vm.Error, SecurityGroup: []struct{}{}, AffinityGroup: []struct{}{}, Tags: []struct{}{}, NIC: []NICAnswer{},
+		ServiceState: vm.Error, SecurityGroup: []struct{}{}, AffinityGroup: []struct{}{}, Tags: api.TagsOf(r, vm.ID), NIC: []NICAnswer{},
 	}
-	if o, ok := tables.Accounts.Get(r, vm.AccountID); ok {
-		a.Account = o.Name
-	}
+	a.Account, a.InProject = api.OwnerNames(r, vm.AccountID)
 	if d, ok := tables.Domains.Get(r, vm.DomainID); ok {
 		a.Domain, a.DomainPath = d.Name, d.Path
 	}

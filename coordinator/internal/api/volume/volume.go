@@ -39,6 +39,7 @@ func hidden(v *cloud.Volume) bool { return v.State == cloud.VolumeExpunging && v
 type listParams struct {
 	api.ListParams
 	api.OwnedParams
+	api.TagParams
 	ID             cloud.ID   `api:"id" doc:"this volume only"`
 	IDs            []cloud.ID `api:"ids" since:"4.9" doc:"these volumes only"`
 	Name           string     `api:"name" doc:"volumes of this name"`
