@@ -78,6 +78,12 @@ func (c *Command) envelope() string {
 	return strings.ToLower(c.Name) + "response"
 }
 
+// EnvelopeName is the top-level key of the answer.
+func (c *Command) EnvelopeName() string { return c.envelope() }
+
+// Lists tells whether the command answers a list.
+func (c *Command) Lists() bool { return c.Run.kind == list }
+
 // Async tells whether calls of the command start a job.
 func (c *Command) Async() bool { return c.Run.kind == async || c.Run.kind == asyncCreate }
 

@@ -39,8 +39,15 @@ type Server struct {
 	jobs     *job.Engine
 	api      *api.Server
 	throttle *api.Throttle
-	peers    *peers
-	metrics  *metrics
+	version  string
+
+	described struct {
+		once   sync.Once
+		packed []byte
+		plain  int
+	}
+	peers   *peers
+	metrics *metrics
 
 	listeners []*listener
 	running   sync.WaitGroup // what serve and loops started
@@ -50,7 +57,7 @@ type Server struct {
 
 // Open reads or makes the state in the data directory and opens every port. Run then serves.
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, failed: make(chan error, 1), stop: func() {}}
+	s := &Server{cfg: cfg, log: log, version: version, failed: make(chan error, 1), stop: func() {}}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
