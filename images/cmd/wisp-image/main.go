@@ -1,6 +1,7 @@
 // Command wisp-image builds the project's virtual machine images.
 //
 //	wisp-image build tinyguest -o DIR [-cache DIR]
+//	wisp-image build systemvm -o DIR [-cache DIR] [-source DIR] [-version V]
 //
 // It needs neither root nor a mount, installs nothing, and names the Debian
 // packages it misses. The same inputs give the same bytes.
@@ -18,16 +19,21 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wispcloud/wisp/images/systemvm"
 	"github.com/wispcloud/wisp/images/tinyguest"
 )
 
-const usage = `usage: wisp-image build IMAGE -o DIR [-cache DIR]
+const usage = `usage: wisp-image build IMAGE -o DIR [-cache DIR] [-source DIR] [-version V]
        wisp-image packages IMAGE
 
 build writes the image IMAGE and its manifest to DIR.
 packages lists the Debian packages a build of IMAGE needs on this machine.
 
-images: tinyguest
+images:
+  tinyguest  a guest for tests
+  systemvm   the router that runs as a machine; built from the checkout in
+             -source (the current directory), under the name -version (what
+             git describe says)
 `
 
 func main() {
@@ -43,16 +49,37 @@ func main() {
 
 var errUsage = errors.New("wrong usage")
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) < 2 || args[1] != "tinyguest" {
-		fmt.Fprint(stderr, usage)
-		return errUsage
+// image is one that can be built.
+type image struct {
+	packages func() []string
+	build    func(ctx context.Context, o options) (io.WriterTo, error)
+}
+
+type options struct {
+	out, cache, source, version string
+}
+
+func imageOf(name string) (image, bool) {
+	switch name {
+	case "tinyguest":
+		return image{tinyguest.HostPackages, buildTinyguest}, true
+	case "systemvm":
+		return image{systemvm.HostPackages, buildSystemvm}, true
 	}
-	switch args[0] {
-	case "build":
-		return build(ctx, args[2:], stdout, stderr)
-	case "packages":
-		for _, p := range tinyguest.HostPackages() {
+	return image{}, false
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var i image
+	var known bool
+	if len(args) >= 2 {
+		i, known = imageOf(args[1])
+	}
+	switch {
+	case known && args[0] == "build":
+		return build(ctx, i, args[2:], stdout, stderr)
+	case known && args[0] == "packages":
+		for _, p := range i.packages() {
 			fmt.Fprintln(stdout, p)
 		}
 		return nil
@@ -61,34 +88,54 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return errUsage
 }
 
-func build(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func build(ctx context.Context, i image, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("wisp-image build", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
-	out := flags.String("o", "", "directory for the image and its manifest")
-	cache := flags.String("cache", "", "directory for downloads and finished images")
+	var o options
+	flags.StringVar(&o.out, "o", "", "directory for the image and its manifest")
+	flags.StringVar(&o.cache, "cache", "", "directory for downloads and finished images")
+	flags.StringVar(&o.source, "source", ".", "checkout to build programs from")
+	flags.StringVar(&o.version, "version", "", "name of the image's version")
 	if err := flags.Parse(args); err != nil {
 		return errUsage
 	}
-	if *out == "" || flags.NArg() != 0 {
+	if o.out == "" || flags.NArg() != 0 {
 		fmt.Fprint(stderr, usage)
 		return errUsage
 	}
-	if *cache == "" {
+	if o.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
 			return fmt.Errorf("find cache directory: %w (or use -cache)", err)
 		}
-		*cache = filepath.Join(dir, "wisp", "images")
+		o.cache = filepath.Join(dir, "wisp", "images")
 	}
 	begin := time.Now()
-	m, err := tinyguest.Build(ctx, *out, *cache)
+	m, err := i.build(ctx, o)
 	if err != nil {
 		return err
 	}
 	if _, err := m.WriteTo(stdout); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s in %.1f s\n", *out, time.Since(begin).Seconds())
+	_, err = fmt.Fprintf(stdout, "%s in %.1f s\n", o.out, time.Since(begin).Seconds())
 	return err
+}
+
+func buildTinyguest(ctx context.Context, o options) (io.WriterTo, error) {
+	m, err := tinyguest.Build(ctx, o.out, o.cache)
+	return m, err
+}
+
+func buildSystemvm(ctx context.Context, o options) (io.WriterTo, error) {
+	version, commit, err := systemvm.Describe(ctx, o.source)
+	if err != nil && o.version == "" {
+		return nil, err
+	}
+	if o.version != "" {
+		version = o.version
+	}
+	m, err := systemvm.Build(ctx, o.out, o.cache, systemvm.Options{Source: o.source, Version: version, Commit: commit})
+	return m, err
 }

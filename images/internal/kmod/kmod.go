@@ -78,6 +78,27 @@ func name(p string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(path.Base(p), ".ko"), "-", "_")
 }
 
+// Match lists the modules whose names match patterns of path.Match, sorted. A
+// pattern that none matches is an error: the kernel has changed.
+func (m *Modules) Match(patterns ...string) ([]string, error) {
+	var names []string
+	for _, p := range patterns {
+		before := len(names)
+		for n := range m.byName {
+			if ok, err := path.Match(p, n); err != nil {
+				return nil, fmt.Errorf("choose modules %s: %w", p, err)
+			} else if ok {
+				names = append(names, n)
+			}
+		}
+		if len(names) == before {
+			return nil, fmt.Errorf("choose modules %s: kernel %s has none of such a name", p, m.Release)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
 // Closure returns the named modules and all they depend on, each after its
 // dependencies. Names of built-in modules are accepted and add nothing.
 func (m *Modules) Closure(names ...string) ([]*Module, error) {

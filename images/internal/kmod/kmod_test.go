@@ -122,6 +122,22 @@ alias fs-iso9660 isofs
 	}
 }
 
+func TestMatch(t *testing.T) {
+	m := testModules(t, files)
+	got, err := m.Match("virtio_*", "virtio_net", "isofs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"isofs", "virtio_net", "virtio_ring"}, got); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	for pattern, want := range map[string]string{"xt_*": "none of such a name", "[": "syntax error"} {
+		if _, err := m.Match(pattern); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("match %s: %v, want %q", pattern, err, want)
+		}
+	}
+}
+
 func TestClosureRefuses(t *testing.T) {
 	m := testModules(t, files)
 	for name, want := range map[string]string{
