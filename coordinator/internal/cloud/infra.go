@@ -109,10 +109,11 @@ const (
 	HostPrepareForMaintenance
 	HostErrorInMaintenance
 	HostMaintenance
+	HostDegraded // declared dead by an operator
 )
 
 func (s ResourceState) String() string {
-	return [...]string{"Pending", "Enabled", "Disabled", "PrepareForMaintenance", "ErrorInMaintenance", "Maintenance"}[s]
+	return [...]string{"Pending", "Enabled", "Disabled", "PrepareForMaintenance", "ErrorInMaintenance", "Maintenance", "Degraded"}[s]
 }
 
 // Host is a hypervisor host, from the moment its agent joined.
@@ -157,6 +158,7 @@ type Host struct {
 	CertificateExpires time.Time `row:"32"`
 	// Reconnects rises when an operator asks for a new link (reconnectHost): the coordinator that holds it ends it.
 	Reconnects uint64 `row:"33"`
+	Annotation string `row:"34"`
 	Unknown    Unknown
 }
 

@@ -3,6 +3,7 @@ package infra
 import (
 	"time"
 
+	"github.com/wispcloud/wisp/coordinator/internal/alert"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -56,37 +57,8 @@ func Linked(tx *store.Tx, id cloud.ID, agentVersion, bootID string) error {
 	if bootID != "" {
 		h.BootID = clip(bootID, 64)
 	}
+	if err := alert.Resolve(tx, silence(id)); err != nil {
+		return err
+	}
 	return wrap("link", "host", id, tables.Hosts.Put(tx, h))
 }
-
-// SetStatus writes what the link says of a host, with an alert where it is bad news and an end of it where it is good.
-func SetStatus(tx *store.Tx, id cloud.ID, s cloud.HostStatus) error {
-	h, ok := tables.Hosts.Get(tx, id)
-	if !ok || h.Status == s {
-		return nil
-	}
-	h.Status = s
-	switch s {
-	case cloud.HostUp:
-		h.Disconnected = time.Time{}
-	case cloud.HostDisconnected, cloud.HostAlert, cloud.HostDown:
-		if h.Disconnected.IsZero() {
-			h.Disconnected = tx.Now()
-		}
-	}
-	if err := tables.Hosts.Put(tx, h); err != nil {
-		return wrap("set status of", "host", id, err)
-	}
-	if s != cloud.HostAlert && s != cloud.HostDown {
-		return nil
-	}
-	return wrap("alert of", "host", id, tables.Alerts.Put(tx, &cloud.Alert{
-		ID: tx.NewID(), Type: alertHost, Subject: "Host " + h.Name + " is not heard from",
-		Description: "Nothing was heard from the agent of host " + h.Name + " (" + h.IP.String() + ") since " +
-			h.Disconnected.Format(time.RFC3339) + ". Its VMs may be running. Look at the host, its network and the unit wisp-agent.",
-		ZoneID: h.ZoneID, PodID: h.PodID, ResourceID: h.ID, Created: tx.Now(),
-	}))
-}
-
-// alertHost is the number of the alert type HOST.
-const alertHost = 6

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/wispcloud/wisp/coordinator/internal/alert"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -196,6 +197,19 @@ type HostValues struct {
 	SetTags         bool
 	OSCategoryID    cloud.ID
 	URL             string
+	// Annotation is a note for operators.
+	Annotation *string
+}
+
+// mayAllocate refuses to enable or disable a host that is on another way.
+func mayAllocate(h *cloud.Host) error {
+	switch h.ResourceState {
+	case cloud.HostEnabled, cloud.HostDisabled:
+		return nil
+	case cloud.HostDegraded:
+		return cloud.Errorf(cloud.Invalid, "Host %s was declared degraded; take that back first (cancelHostAsDegraded)", h.Name)
+	}
+	return cloud.Errorf(cloud.Invalid, "Host %s is in state %s; cancel its maintenance first", h.Name, h.ResourceState)
 }
 
 // UpdateHost changes a host that was adopted.
@@ -210,13 +224,13 @@ func UpdateHost(tx *store.Tx, id cloud.ID, v HostValues) (*cloud.Host, error) {
 	switch {
 	case v.AllocationState == "":
 	case strings.EqualFold(v.AllocationState, "Enable"), strings.EqualFold(v.AllocationState, "Enabled"):
-		if h.ResourceState != cloud.HostDisabled && h.ResourceState != cloud.HostEnabled {
-			return nil, cloud.Errorf(cloud.Invalid, "Host %s is in state %s; cancel its maintenance first", h.Name, h.ResourceState)
+		if err := mayAllocate(h); err != nil {
+			return nil, err
 		}
 		h.ResourceState = cloud.HostEnabled
 	case strings.EqualFold(v.AllocationState, "Disable"), strings.EqualFold(v.AllocationState, "Disabled"):
-		if h.ResourceState != cloud.HostDisabled && h.ResourceState != cloud.HostEnabled {
-			return nil, cloud.Errorf(cloud.Invalid, "Host %s is in state %s; cancel its maintenance first", h.Name, h.ResourceState)
+		if err := mayAllocate(h); err != nil {
+			return nil, err
 		}
 		h.ResourceState = cloud.HostDisabled
 	default:
@@ -233,6 +247,9 @@ func UpdateHost(tx *store.Tx, id cloud.ID, v HostValues) (*cloud.Host, error) {
 	}
 	if v.URL != "" {
 		h.URL = v.URL
+	}
+	if v.Annotation != nil {
+		h.Annotation = *v.Annotation
 	}
 	return h, wrap("update", "host", id, tables.Hosts.Put(tx, h))
 }
@@ -262,11 +279,8 @@ func RemoveHost(tx *store.Tx, id cloud.ID, forced, destroyLocal bool, drop func(
 	if n := tables.Routers.Count(tx, "host", store.K(id)); n > 0 && !forced {
 		return cloud.Errorf(cloud.InUse, "Host %s cannot be removed: %d virtual routers are on it. Use forced=true to let them start elsewhere", h.Name, n)
 	}
-	for r := range tables.Routers.By(tx, "host", store.K(id)) {
-		r.HostID, r.State = cloud.ID{}, cloud.VMStarting // network.Area.Tend gives it another
-		if err := tables.Routers.Put(tx, r); err != nil {
-			return wrap("free router of", "host", id, err)
-		}
+	if err := freeRouters(tx, id); err != nil {
+		return err
 	}
 	for p := range tables.StoragePools.By(tx, "host", store.K(id)) {
 		if err := removeLocalPool(tx, h, p, destroyLocal, drop); err != nil {
@@ -276,6 +290,8 @@ func RemoveHost(tx *store.Tx, id cloud.ID, forced, destroyLocal bool, drop func(
 	if err := pki.Revoke(tx, h, "host removed"); err != nil {
 		return err
 	}
-	err := errors.Join(tables.HostCapacities.Delete(tx, id), tables.HostUsages.Delete(tx, id), tables.Hosts.Delete(tx, id))
+	err := errors.Join(
+		tables.HostCapacities.Delete(tx, id), tables.HostUsages.Delete(tx, id), tables.Hosts.Delete(tx, id), alert.Resolve(tx, silence(id)),
+	)
 	return wrap("remove", "host", id, err)
 }
