@@ -112,6 +112,9 @@ func (s *Server) change(q *request, who *caller, tx *store.Tx, prepared any) (an
 	if err != nil {
 		return nil, err
 	}
+	if !permitted(tx, who.account, q.command) {
+		return nil, errUnavailable(q.command, who) // its role was changed a moment ago
+	}
 	c := s.call(q, who, tx, tx.Now())
 	c.Prepared = prepared
 	p, err := c.parameters(q)

@@ -167,7 +167,7 @@ func (s *Server) serve(q *request) error {
 		if who, err = s.identify(q, at); err != nil {
 			return err
 		}
-		if cmd.Roles&RoleOf(who.account.Type) == 0 {
+		if !permitted(at, who.account, cmd) {
 			return s.unavailable(q, who)
 		}
 		if err := s.throttle(who, s.cfg.Settings.View(at)); err != nil {
@@ -185,9 +185,13 @@ func (s *Server) serve(q *request) error {
 
 // unavailable refuses a command that the caller's role does not have, like one that does not exist.
 func (s *Server) unavailable(q *request, who *caller) error {
-	name := q.command.Name
+	err := errUnavailable(q.command, who)
 	q.command = nil
-	return cloud.Errorf(cloud.Unsupported, "The API [%s] does not exist or is not available for the account Account [%s]", name, who.account.Name)
+	return err
+}
+
+func errUnavailable(cmd *Command, who *caller) error {
+	return cloud.Errorf(cloud.Unsupported, "The API [%s] does not exist or is not available for the account Account [%s]", cmd.Name, who.account.Name)
 }
 
 // elsewhere hands the request to the leader, where nothing was done here.

@@ -3,6 +3,7 @@ package apis
 
 import (
 	"iter"
+	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -26,13 +27,16 @@ func list() api.Command {
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*api.Description], error) {
 				all := c.Registry().Describe(api.RoleOf(c.Account.Type))
 				if p.Name != "" {
-					if cmd, ok := c.Registry().Find(p.Name); !ok || cmd.Roles&api.RoleOf(c.Account.Type) == 0 {
+					if cmd, ok := c.Registry().Find(p.Name); !ok || !c.Allowed(cmd) {
 						return nil, cloud.Errorf(cloud.Invalid, "The API [%s] does not exist or is not available for the account Account [%s]", p.Name, c.Account.Name)
 					}
 				}
 				return func(yield func(*api.Description) bool) {
 					for i := range all {
-						if p.Name != "" && p.Name != all[i].Name {
+						if p.Name != "" && !strings.EqualFold(p.Name, all[i].Name) {
+							continue
+						}
+						if cmd, ok := c.Registry().Find(all[i].Name); !ok || !c.Allowed(cmd) {
 							continue
 						}
 						if !yield(&all[i]) {
@@ -77,7 +81,7 @@ func capabilities(expunge func(c *api.Call) bool) api.Command {
 		Name: "listCapabilities", Doc: "Tells what this cloud can do.", Roles: api.Everyone, Object: "capability",
 		Run: api.Query(func(c *api.Call, _ *capabilityParams) (Capability, error) {
 			return Capability{
-				Version: api.CompatVersion, SupportELB: "false", MinDisk: 1, MaxDisk: 1024, PageSize: 20, ViewDestroyedVM: true,
+				Version: api.CompatVersion, DynamicRoles: true, SupportELB: "false", MinDisk: 1, MaxDisk: 1024, PageSize: 20, ViewDestroyedVM: true,
 				ExpungeRecoverVM: expunge(c), PublicTemplates: true,
 			}, nil
 		}),
