@@ -24,7 +24,8 @@ type Source interface {
 	Close() error
 }
 
-// Open opens the source an address names: "unix:/path/of.sock".
+// Open opens the source an address names: "unix:/path/of.sock", or "virtio:NAME" for the virtio-serial port that the
+// host gave that name.
 func Open(address string) (Source, error) {
 	kind, rest, ok := strings.Cut(address, ":")
 	if !ok || rest == "" {
@@ -33,6 +34,8 @@ func Open(address string) (Source, error) {
 	switch kind {
 	case "unix":
 		return listenUnix(rest)
+	case "virtio":
+		return openVirtio(rest)
 	default:
 		return nil, fmt.Errorf("open spec source %q: unknown kind %q", address, kind)
 	}
