@@ -81,6 +81,8 @@ type ProjectInvitation struct {
 	State   InvitationState `row:"9"`
 	Created time.Time       `row:"10"`
 	Expires time.Time       `row:"11"`
+	// Mail is the token, sealed, until the mail with it was sent.
+	Mail    Sealed `row:"12"`
 	Unknown Unknown
 }
 

@@ -40,6 +40,12 @@ var ProjectInvitations = store.Define(store.Def[cloud.ProjectInvitation]{
 			}
 			return store.K(r.AccountID)
 		}},
+		{Name: "unmailed", Key: func(r *cloud.ProjectInvitation) store.Key {
+			if len(r.Mail) == 0 {
+				return nil
+			}
+			return store.K(r.Created)
+		}},
 		{Name: "token", Unique: true, Key: func(r *cloud.ProjectInvitation) store.Key {
 			if r.Token == "" {
 				return nil
