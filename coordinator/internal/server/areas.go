@@ -81,7 +81,7 @@ func writeEvent(tx *store.Tx, e *cloud.Event) error {
 func newAreas(s *Server) (areas, error) {
 	read := func() store.Reader { return s.replica.DB().Current() }
 	a := areas{usage: newUsage(), config: func() *settings.Registry { return s.settings }}
-	a.network = &network.Area{Seal: s.seal, Counts: counts{}, Log: s.log}
+	a.network = &network.Area{Seal: s.seal, Counts: counts{}, Sites: compute.Sites{}, Event: writeEvent, Log: s.log}
 	a.compute = &compute.Area{Net: a.network, Seal: s.seal, Counts: counts{}, Event: writeEvent}
 	a.images = &storage.Worker{Replica: s.replica, Count: identity.Count, Event: writeEvent, Log: s.log, Inspect: storage.QEMUInfo}
 	advertise, err := advertised(s.cfg, net.InterfaceAddrs)
@@ -100,7 +100,8 @@ func newAreas(s *Server) (areas, error) {
 			Network: func(r store.Reader, h *cloud.Host, n *cloud.Network) (*hostspec.Network, error) {
 				return a.network.Render(r, h.ID, n), nil
 			},
-			Pools: storage.RenderPools,
+			System: a.network.RenderSystem,
+			Pools:  storage.RenderPools,
 		},
 		Folds: []hostlink.Fold{storage.Fold, a.network.Fold, a.compute.Fold, a.usage.fold},
 		Now:   time.Now, Log: s.log,
@@ -122,7 +123,9 @@ func (a areas) commands(s *Server) []api.Command {
 		session.Commands(), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
 		user.Commands(user.Deps{Seal: s.seal}), account.Commands(), domain.Commands(), limit.Commands(), event.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), ostype.Commands(), capacity.Commands(),
-		host.Commands(host.Deps{Authority: a.keys.Authority, DropVolume: a.compute.DropVolume}),
+		host.Commands(host.Deps{
+			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
+		}),
 		storagepool.Commands(), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -50,9 +51,12 @@ type Server struct {
 	metrics *metrics
 
 	listeners []*listener
-	running   sync.WaitGroup // what serve and loops started
-	stop      context.CancelFunc
-	failed    chan error
+	// bootstrapped: this coordinator has led, and seen to it that first rows and credentials are in place.
+	bootstrapped atomic.Bool
+
+	running sync.WaitGroup // what serve and loops started
+	stop    context.CancelFunc
+	failed  chan error
 }
 
 // Open reads or makes the state in the data directory and opens every port. Run then serves.
@@ -86,7 +90,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ 
 		return nil, err
 	}
 	s.jobs = job.New(job.Config{
-		Cluster: s.replica, Kinds: s.registry.JobKinds(s.settings, s.seal), Seal: s.seal, Log: log, Failure: api.JobFailure,
+		Cluster: s.replica, Kinds: append(s.registry.JobKinds(s.settings, s.seal), s.areas.compute.HAKind()), Seal: s.seal, Log: log, Failure: api.JobFailure,
 	})
 	s.api = api.New(api.Config{
 		Registry: s.registry, Cluster: s.replica, Settings: s.settings, Seal: s.seal, Log: log, Now: time.Now,
@@ -169,6 +173,7 @@ func (s *Server) bootstrapOnce(ctx context.Context) error {
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
+	s.bootstrapped.Store(true)
 	<-ctx.Done()
 	return nil
 }

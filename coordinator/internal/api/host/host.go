@@ -19,12 +19,17 @@ type Deps struct {
 	Authority func() (*pki.Authority, error)
 	// DropVolume gives up a volume whose host leaves: its row and its counts.
 	DropVolume func(tx *store.Tx, v *cloud.Volume) error
+	// Evacuate moves the VMs off a host, or says which of them is in the way.
+	Evacuate func(tx *store.Tx, h *cloud.Host) error
+	// HostDied frees the VMs of a host that is dead.
+	HostDied func(tx *store.Tx, h *cloud.Host) error
 }
 
 // Commands lists the commands of this package.
 func Commands(d Deps) []api.Command {
 	return []api.Command{
 		add(), list(), update(), reconnect(), remove(d), createToken(d), listTokens(), deleteToken(),
+		prepare(d), cancelMaintenance(), declareDegraded(d), cancelDegraded(), updatePassword(), listTags(),
 	}
 }
 
@@ -73,6 +78,7 @@ type updateParams struct {
 	HostTags        []string `api:"hosttags" doc:"tags that offerings ask for, instead of those it has"`
 	OSCategoryID    cloud.ID `api:"oscategoryid" ref:"oscategory" doc:"guest OS category preferred on it"`
 	URL             string   `api:"url" doc:"new URL to note"`
+	Annotation      *string  `api:"annotation" since:"4.11" doc:"a note for operators"`
 }
 
 func update() api.Command {
@@ -81,6 +87,7 @@ func update() api.Command {
 		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
 			h, err := infra.UpdateHost(tx, p.ID, infra.HostValues{
 				AllocationState: p.AllocationState, Tags: p.HostTags, SetTags: p.HostTags != nil, OSCategoryID: p.OSCategoryID, URL: p.URL,
+				Annotation: p.Annotation,
 			})
 			if err != nil {
 				return Answer{}, err
@@ -128,13 +135,7 @@ func reconnect() api.Command {
 			}
 			return job.Wait(), nil
 		},
-		Result: func(r store.Reader, c *api.ResultContext, j *cloud.Job) (any, error) {
-			h, ok := tables.Hosts.Get(r, j.InstanceID)
-			if !ok {
-				return nil, &store.NotFound{Table: "host", ID: j.InstanceID}
-			}
-			return viewOf(r, settingsFactors(c.Settings), h, everything), nil
-		},
+		Result: hostResult,
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/zone"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/compute"
+	"github.com/wispcloud/wisp/coordinator/internal/compute/computetest"
 	"github.com/wispcloud/wisp/coordinator/internal/hostlink"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
@@ -62,12 +63,14 @@ func newSiteWith(t *testing.T, log io.Writer) *site {
 	s.Cloud = apitest.New(t, apitest.Config{
 		Make: func(k *seal.Keeper) []api.Command {
 			s.keys = pki.NewKeeper(func() store.Reader { return s.Cloud.Read() }, k, cloud.ID{1}, nil, func() time.Time { return s.Clock.Now() })
+			vms := &compute.Area{Net: computetest.Networks{}, Seal: k}
 			return slices.Concat(
 				zone.Commands(), pod.Commands(), cluster.Commands(), storagepool.Commands(), imagestore.Commands(), hypervisor.Commands(),
 				ostype.Commands(), capacity.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 				host.Commands(host.Deps{
 					Authority:  func() (*pki.Authority, error) { return s.keys.Authority() },
 					DropVolume: func(tx *store.Tx, v *cloud.Volume) error { return tables.Volumes.Delete(tx, v.ID) },
+					Evacuate:   vms.Evacuate, HostDied: vms.HostDied,
 				}),
 			)
 		},
