@@ -56,6 +56,9 @@ func (s *Server) Ready() error {
 		return errors.New("this coordinator is elected but not ready to lead yet")
 	case identity.Root(s.replica.DB().Current()) == nil:
 		return errors.New("the state is not loaded yet")
+	case here && !s.bootstrapped.Load():
+		// The rows are there before the credentials have their name: who waits for readiness to read them would be early.
+		return errors.New("the first rows and credentials are not kept yet")
 	}
 	return nil
 }
