@@ -21,7 +21,7 @@ var numbers = map[cloud.Code]number{
 	cloud.Unsupported:         {432, 9999},
 	cloud.Denied:              {531, 4365},
 	cloud.LoginFailed:         {531, 4290},
-	cloud.LimitExceeded:       {532, 4280},
+	cloud.LimitExceeded:       {535, 4370},
 	cloud.NoCapacity:          {533, 4380},
 	cloud.Unavailable:         {534, 4380},
 	cloud.AllocationFailed:    {535, 4370},

@@ -219,8 +219,8 @@ func TestLimitUnderConcurrency(t *testing.T) {
 	for code := range codes {
 		got[code]++
 	}
-	if got[200] != 7 || got[532] != 33 {
-		t.Errorf("statuses %v, want 7 of 200 and 33 of 532", got)
+	if got[200] != 7 || got[535] != 33 {
+		t.Errorf("statuses %v, want 7 of 200 and 33 of 535", got)
 	}
 	if n := identity.Counted(c.Read(), c.Users["a-user"].Account.ID, cloud.ResourceVM); n != 7 {
 		t.Errorf("%d are counted", n)

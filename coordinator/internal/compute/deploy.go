@@ -85,7 +85,8 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 	if d.KeyPair != nil {
 		vm.KeyPair, vm.PublicKey = d.KeyPair.Name, d.KeyPair.PublicKey
 	}
-	if err := a.Counts.Count(tx, vm.AccountID, cloud.ResourceVM, 1); err != nil {
+	vm.Uncounted = true
+	if err := a.count(tx, vm, d.Start || !runningOnly.Bool(tx)); err != nil {
 		return nil, err
 	}
 	if err := a.createVolumes(tx, vm, d); err != nil {
@@ -238,10 +239,7 @@ func (a *Area) createVolumes(tx *store.Tx, vm *cloud.VM, d *Deployment) error {
 		})
 	}
 	for _, v := range volumes {
-		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourceVolume, 1); err != nil {
-			return err
-		}
-		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourcePrimaryStorage, gib(v.SizeBytes)); err != nil {
+		if err := a.countVolume(tx, v, 1); err != nil {
 			return err
 		}
 		if err := tables.Volumes.Put(tx, v); err != nil {

@@ -96,10 +96,14 @@ func (a *Area) foldRunning(tx *store.Tx, vm *cloud.VM, o *hostspec.VirtualMachin
 		if err := a.stopped(tx, vm); err != nil {
 			return err
 		}
-		return a.Event(tx, &cloud.Event{
+		err := a.Event(tx, &cloud.Event{
 			Type: "VM.STOP", Level: level, State: cloud.EventCompleted, AccountID: vm.AccountID, DomainID: vm.DomainID,
 			ResourceID: vm.ID, Description: fmt.Sprintf("VM %s (%s) stopped: %s", vm.DisplayName, vm.InstanceName, text),
 		})
+		if err != nil || !vm.HA || o.GetStopCause() != hostspec.StopCause_STOP_CAUSE_CRASHED {
+			return err
+		}
+		return submitHA(tx, vm, text)
 	}
 	return nil
 }
@@ -113,7 +117,7 @@ func (a *Area) stopped(tx *store.Tx, vm *cloud.VM) error {
 	if !vm.Destroyed.IsZero() {
 		return a.giveUp(tx, vm)
 	}
-	return tables.VMs.Put(tx, vm)
+	return a.rest(tx, vm)
 }
 
 // allocatedStep is how far a volume's allocated size may drift before its row is written again: figures that change with

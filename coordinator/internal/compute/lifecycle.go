@@ -9,12 +9,15 @@ import (
 )
 
 // Start asks for a stopped VM to run, on host when that is given. StartStep does the rest. Errors: cloud.Invalid when
-// the VM is not stopped.
+// the VM is not stopped, cloud.LimitExceeded.
 func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	if vm.State != cloud.VMStopped {
 		return stateError("start", vm, "Stopped")
 	}
 	vm.State, vm.WantedHostID, vm.Error, vm.Avoid = cloud.VMStarting, host, "", nil
+	if err := a.count(tx, vm, true); err != nil {
+		return err
+	}
 	vm.ForcedStop = false
 	vm.StartEpoch++
 	return tables.VMs.Put(tx, vm)
@@ -35,10 +38,20 @@ func (a *Area) Stop(tx *store.Tx, vm *cloud.VM, forced bool) error {
 	}
 	vm.ForcedStop = forced
 	if vm.HostID.IsZero() {
-		vm.State = cloud.VMStopped
-		return tables.VMs.Put(tx, vm)
+		return a.rest(tx, vm)
 	}
 	vm.State = cloud.VMStopping
+	return tables.VMs.Put(tx, vm)
+}
+
+// rest makes a VM that runs nowhere Stopped.
+func (a *Area) rest(tx *store.Tx, vm *cloud.VM) error {
+	vm.State = cloud.VMStopped
+	if runningOnly.Bool(tx) {
+		if err := a.count(tx, vm, false); err != nil {
+			return err
+		}
+	}
 	return tables.VMs.Put(tx, vm)
 }
 
@@ -76,16 +89,8 @@ func (a *Area) Destroy(tx *store.Tx, vm *cloud.VM, expunge bool) error {
 // giveUp makes a VM that runs nowhere Destroyed, and takes it out of its account's counts.
 func (a *Area) giveUp(tx *store.Tx, vm *cloud.VM) error {
 	vm.State, vm.Destroyed = cloud.VMDestroyed, tx.Now()
-	if err := a.Counts.Count(tx, vm.AccountID, cloud.ResourceVM, -1); err != nil {
+	if err := a.countDown(tx, vm); err != nil {
 		return err
-	}
-	for _, v := range VolumesOf(tx, vm.ID) {
-		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourceVolume, -1); err != nil {
-			return err
-		}
-		if err := a.Counts.Count(tx, v.AccountID, cloud.ResourcePrimaryStorage, -gib(v.SizeBytes)); err != nil {
-			return err
-		}
 	}
 	if vm.Expunge {
 		return a.expunge(tx, vm)

@@ -4,21 +4,21 @@ import "github.com/wispcloud/wisp/coordinator/internal/settings"
 
 // The settings that this area honours.
 var (
-	cpuFactor = settings.Define(settings.Def{
-		Name: "cpu.overprovisioning.factor", Category: "Advanced", Type: settings.Float, Default: "1", Min: 0.1, Max: 100,
-		Doc: "How many times the CPU of a host may be allocated; a cluster's own factor wins.",
-	})
-	memFactor = settings.Define(settings.Def{
-		Name: "mem.overprovisioning.factor", Category: "Advanced", Type: settings.Float, Default: "1", Min: 0.1, Max: 100,
-		Doc: "How many times the memory of a host may be allocated; a cluster's own factor wins.",
-	})
-	storageFactor = settings.Define(settings.Def{
-		Name: "storage.overprovisioning.factor", Category: "Storage", Type: settings.Float, Default: "2", Min: 0.1, Max: 100,
-		Doc: "How many times the size of a storage pool may be allocated to thin volumes.",
-	})
 	storageLimit = settings.Define(settings.Def{
-		Name: "pool.storage.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "0.85", Min: 0, Max: 1,
+		Name: "pool.storage.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "0.85", Min: 0, Max: 1, Scopes: settings.Zone | settings.Pool,
 		Doc: "The part of a pool's (over-provisioned) size up to which volumes are allocated on it.",
+	})
+	storageFull = settings.Define(settings.Def{
+		Name: "pool.storage.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "0.85", Min: 0, Max: 1,
+		Scopes: settings.Zone | settings.Pool, Doc: "The part of a pool's real size that may be in use before it takes no more volumes.",
+	})
+	cpuLimit = settings.Define(settings.Def{
+		Name: "cluster.cpu.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "1", Min: 0, Max: 1,
+		Scopes: settings.Cluster, Doc: "The part of a cluster's CPU, over-provisioning included, from which on it takes no more VMs.",
+	})
+	memLimit = settings.Define(settings.Def{
+		Name: "cluster.memory.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "1", Min: 0, Max: 1,
+		Scopes: settings.Cluster, Doc: "The part of a cluster's memory, over-provisioning included, from which on it takes no more VMs.",
 	})
 	expungeDelay = settings.Define(settings.Def{
 		Name: "expunge.delay", Category: "Advanced", Type: settings.Seconds, Default: "86400", Min: 0, Max: 31536000,
@@ -32,6 +32,10 @@ var (
 		Name: "allow.user.expunge.recover.vm", Category: "Advanced", Type: settings.Boolean, Default: "false",
 		Doc: "Whether users may expunge and recover their own VMs.",
 	})
+	runningOnly = settings.Define(settings.Def{
+		Name: "resource.count.running.vms.only", Category: "Advanced", Type: settings.Boolean, Default: "false",
+		Doc: "Whether running VMs alone count against limits of virtual machines, processors and memory, from the next start or stop of each on; otherwise they count from deployment until they are destroyed.",
+	})
 	instanceName = settings.Define(settings.Def{
 		Name: "instance.name", Category: "Advanced", Type: settings.String, Default: "VM",
 		Doc: "The last part of the names that VMs have on their hosts.",
@@ -40,5 +44,5 @@ var (
 
 // Settings lists the settings of this area, for the registry.
 func Settings() []*settings.Def {
-	return []*settings.Def{cpuFactor, memFactor, storageFactor, storageLimit, expungeDelay, expungeInterval, allowUserExpunge, instanceName}
+	return []*settings.Def{storageLimit, storageFull, cpuLimit, memLimit, expungeDelay, expungeInterval, allowUserExpunge, runningOnly, instanceName, restartRetry}
 }

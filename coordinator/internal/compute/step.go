@@ -88,9 +88,12 @@ func (a *Area) failStart(tx *store.Tx, vm *cloud.VM, why string) error {
 		}
 	}
 	vm.Error, vm.Avoid, vm.WantedHostID = why, nil, cloud.ID{}
-	vm.State = cloud.VMStopped
-	if !vm.Deployed {
-		vm.State = cloud.VMError
+	if vm.Deployed {
+		return a.rest(tx, vm)
+	}
+	vm.State = cloud.VMError
+	if err := a.count(tx, vm, false); err != nil {
+		return err
 	}
 	return tables.VMs.Put(tx, vm)
 }

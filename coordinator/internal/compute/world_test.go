@@ -185,17 +185,22 @@ func (w *world) check(t testing.TB) {
 			t.Fatalf("pool %s counts %d bytes, its volumes sum up to %d", p.Name, p.AllocatedBytes, sum)
 		}
 	}
-	var vms, volumes int64
+	var vms, cpus, memory, volumes int64
 	for vm := range tables.VMs.All(r) {
-		if vm.State != cloud.VMDestroyed && vm.State != cloud.VMExpunging {
+		if vm.State == cloud.VMDestroyed || vm.State == cloud.VMExpunging {
+			continue
+		}
+		volumes += int64(len(compute.VolumesOf(r, vm.ID)))
+		if vm.State != cloud.VMError { // which failed to deploy
 			vms++
-			volumes += int64(len(compute.VolumesOf(r, vm.ID)))
+			cpus += int64(vm.CPUs)
+			memory += int64(vm.MemoryMiB)
 		}
 	}
 	for _, c := range []struct {
 		t    cloud.ResourceType
 		want int64
-	}{{cloud.ResourceVM, vms}, {cloud.ResourceVolume, volumes}, {cloud.ResourcePrimaryStorage, volumes}} {
+	}{{cloud.ResourceVM, vms}, {cloud.ResourceCPU, cpus}, {cloud.ResourceMemory, memory}, {cloud.ResourceVolume, volumes}, {cloud.ResourcePrimaryStorage, volumes}} {
 		got := int64(0)
 		if row, ok := tables.ResourceCounts.First(r, "account", store.K(w.dep.Account.ID, c.t)); ok {
 			got = row.Count
