@@ -21,6 +21,7 @@ import (
 	"github.com/wispcloud/wisp/agent/internal/host"
 	"github.com/wispcloud/wisp/agent/internal/image"
 	"github.com/wispcloud/wisp/agent/internal/ledger"
+	"github.com/wispcloud/wisp/agent/internal/netrun"
 	"github.com/wispcloud/wisp/agent/internal/reconcile"
 	"github.com/wispcloud/wisp/proto/hostspec"
 )
@@ -133,7 +134,7 @@ func (h *Host) Start() error {
 		Heartbeat: h.options.Heartbeat, Log: h.log,
 	}, host.Parts{
 		Files: h.files, Pools: simPools{h}, Fabric: simFabric{h}, Hypervisor: simHypervisor{h},
-		Services: func(changed func()) (host.Services, error) {
+		Services: func(_ netrun.Memory, changed func()) (host.Services, error) {
 			h.changed = changed
 			return newSimServices(h), nil
 		},

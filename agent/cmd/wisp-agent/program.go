@@ -157,7 +157,7 @@ func (p *Program) openFabric() (underlay string, err error) {
 	return u.Address.String(), nil
 }
 
-func (p *Program) openServices(changed func()) (host.Services, error) {
+func (p *Program) openServices(taken netrun.Memory, changed func()) (host.Services, error) {
 	binary := p.config.Netsvc
 	if binary == "" {
 		self, err := os.Executable()
@@ -168,7 +168,7 @@ func (p *Program) openServices(changed func()) (host.Services, error) {
 	}
 	_, systemd := os.Stat("/run/systemd/system")
 	c := netrun.Config{
-		Binary: binary, Version: versionOf(binary, p.log), RunDir: filepath.Join(p.config.RunDir, "netsvc"),
+		Binary: binary, Taken: taken, RunDir: filepath.Join(p.config.RunDir, "netsvc"),
 		LogDir: filepath.Join(p.config.DataDir, "netsvc"), NamespacePath: fabric.NamespacePath,
 		Scopes: systemd == nil, Changed: changed, Log: p.log.With("part", "netrun"),
 	}
@@ -177,18 +177,6 @@ func (p *Program) openServices(changed func()) (host.Services, error) {
 		c.LogDir = ""
 	}
 	return netrun.New(c)
-}
-
-// versionOf asks a binary for its version; "" accepts any.
-func versionOf(binary string, log *slog.Logger) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, "--version").Output()
-	if err != nil {
-		log.Error("wisp-netsvc does not run", "binary", binary, "error", err)
-		return ""
-	}
-	return strings.TrimSpace(string(out))
 }
 
 type pools struct{}

@@ -30,8 +30,8 @@ type Parts struct {
 	Pools      reconcile.Pools
 	Fabric     reconcile.Fabric
 	Hypervisor domain.Hypervisor
-	// Services makes the runner of wisp-netsvc; changed is to be called when a status changed.
-	Services func(changed func()) (Services, error)
+	// Services makes the runner of wisp-netsvc; changed is to be called when a status changed, taken outlives the agent.
+	Services func(taken netrun.Memory, changed func()) (Services, error)
 	// Images and Volumes; nil for the real ones.
 	Images  func(image.Source) reconcile.Images
 	Volumes func(*ledger.Facts[ledger.VolumeFacts]) reconcile.Volumes
@@ -92,7 +92,11 @@ func New(c Config, p Parts) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range append(warnings, more...) {
+	taken, lost, err := ledger.OpenFacts[string](p.Files, "taken")
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range append(append(warnings, more...), lost...) {
 		c.Log.Error(w)
 	}
 	h.link, err = hostlink.New(hostlink.Config{
@@ -104,7 +108,7 @@ func New(c Config, p Parts) (*Host, error) {
 	}
 	// Services of an earlier agent may have something to say before the loop is there; it looks at them anyway.
 	var loop atomic.Pointer[reconcile.Loop]
-	h.services, err = p.Services(func() {
+	h.services, err = p.Services(taken, func() {
 		if l := loop.Load(); l != nil {
 			l.ServicesChanged()
 		}

@@ -6,32 +6,25 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/wispcloud/wisp/proto/netspec"
 	"github.com/wispcloud/wisp/proto/netspec/specio"
+	"golang.org/x/sys/unix"
 )
 
-// keeper owns the process of one network.
+// keeper owns the process of one namespace.
 type keeper struct {
-	id     string
-	config Config
-	wake   chan struct{}
-	cancel context.CancelFunc
+	session
+	// instance names the namespace, files and unit: the network, and the incarnation if there was more than one.
+	instance string
+	cancel   context.CancelFunc
 
-	mu        sync.Mutex
-	want      *netspec.NetSpec
-	gone      bool
-	over      bool
-	connected bool
-	pid       int
-	err       error
-	seen      *netspec.Observation
-	restarts  uint64
+	// Under mu of the session.
+	over bool
+	pid  int
+	// Another namespace is about to take over from this one.
+	passing bool
 }
 
 const (
@@ -65,7 +58,7 @@ func (k *keeper) run(ctx context.Context) {
 			}
 			continue
 		}
-		k.config.Log.Warn("services of network are interrupted", "network", k.id, "error", err)
+		k.config.Log.Warn("services of network are interrupted", "network", k.instance, "error", err)
 		if time.Since(begin) > steadyRun {
 			pause = firstRestart
 		}
@@ -109,12 +102,6 @@ func (k *keeper) attend(ctx context.Context) error {
 	return k.talk(ctx, conn, pid)
 }
 
-func (k *keeper) wanted() (*netspec.NetSpec, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.want, k.gone
-}
-
 func (k *keeper) dial() (*net.UnixConn, error) {
 	c, err := net.DialTimeout("unix", k.socket(), time.Second)
 	if err != nil {
@@ -144,7 +131,7 @@ func peerOf(c *net.UnixConn) (int, error) {
 
 // start runs a new process and waits until it answers.
 func (k *keeper) start(ctx context.Context) (*net.UnixConn, error) {
-	if _, err := os.Stat(k.config.NamespacePath(k.id)); err != nil {
+	if _, err := os.Stat(k.config.NamespacePath(k.instance)); err != nil {
 		return nil, errNoNamespace
 	}
 	// Whatever had the socket before does not answer: end it, so that two never serve one network.
@@ -182,116 +169,35 @@ func orEnded(err error) error {
 	return err
 }
 
-type incoming struct {
-	message *netspec.FromService
-	err     error
-}
-
-// talk pushes the spec whenever it changed and takes in what the services say.
-func (k *keeper) talk(ctx context.Context, conn *net.UnixConn, pid int) error {
-	messages := make(chan incoming)
-	stop := make(chan struct{})
-	defer close(stop)
-	go receive(conn, messages, stop)
-	writer := specio.NewWriter(conn)
-	tick := time.NewTicker(k.config.CheckEvery)
-	defer tick.Stop()
-	heard := time.Now()
-	var sent *netspec.NetSpec
-	for {
-		want, gone := k.wanted()
-		if gone {
-			return k.end(conn, writer, messages, pid)
-		}
-		if want != nil && sent != nil && want.GetRestarts() > sent.GetRestarts() {
+// talk goes on until the process ends, or has to be ended.
+func (k *keeper) talk(ctx context.Context, conn net.Conn, pid int) error {
+	return k.session.talk(ctx, conn, manners{
+		ended: func() error { return k.end(conn, pid) },
+		restart: func(w *specio.Writer) error {
+			if k.isPassing() {
+				return nil
+			}
 			// restartNetwork: what the services keep in memory goes, what they set up stays for their successors.
-			return errors.Join(errors.New("services are restarted as asked"), k.replace(conn, writer, pid))
-		}
-		if want != nil && !proto.Equal(want, sent) {
-			if err := send(conn, writer, &netspec.ToService{Message: &netspec.ToService_Apply{Apply: want}}); err != nil {
-				return err
+			return errors.Join(errors.New("services are restarted as asked"), k.replace(w, pid))
+		},
+		refused: func(w *specio.Writer, why error) error {
+			return errors.Join(fmt.Errorf("%w; replacing them", why), k.replace(w, pid))
+		},
+		odd: func(w *specio.Writer, version string) error {
+			want := k.config.binary.Version()
+			if want == "" || version == "" || version == want {
+				return nil
 			}
-			sent = want
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-k.wake:
-		case in := <-messages:
-			if in.err != nil {
-				k.count()
-				return fmt.Errorf("services ended: %w", in.err)
-			}
-			heard = time.Now()
-			if err := k.hear(in.message, conn, writer, pid); err != nil {
-				return err
-			}
-		case <-tick.C:
-			if err := k.check(conn, writer, pid, heard); err != nil {
-				k.count()
-				return errors.Join(err, kill(pid))
-			}
-		}
-	}
-}
-
-func receive(conn *net.UnixConn, messages chan<- incoming, stop <-chan struct{}) {
-	reader := specio.NewReader(conn)
-	for {
-		m := &netspec.FromService{}
-		err := reader.Read(m)
-		select {
-		case messages <- incoming{m, err}:
-		case <-stop:
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-func send(conn *net.UnixConn, w *specio.Writer, m *netspec.ToService) error {
-	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return fmt.Errorf("send to services: %w", err)
-	}
-	if err := w.Write(m); err != nil {
-		return fmt.Errorf("send to services: %w", err)
-	}
-	return nil
-}
-
-// hear takes in one message. A refusal, and another version, end the process; a successor is started in its place.
-func (k *keeper) hear(m *netspec.FromService, conn *net.UnixConn, w *specio.Writer, pid int) error {
-	if r := m.GetRefusal(); r != nil {
-		return errors.Join(
-			fmt.Errorf("services refused generation %d: %s; replacing them", r.GetGeneration(), r.GetReason()),
-			k.replace(conn, w, pid))
-	}
-	o := m.GetObservation()
-	if o == nil {
-		return nil
-	}
-	if v := k.config.Version; v != "" && o.GetVersion() != "" && o.GetVersion() != v {
-		return errors.Join(
-			fmt.Errorf("services are of version %s, not %s; replacing them", o.GetVersion(), v), k.replace(conn, w, pid))
-	}
-	k.mu.Lock()
-	changed := k.seen == nil || !proto.Equal(k.seen, o) || k.err != nil
-	k.seen, k.err = o, nil
-	k.mu.Unlock()
-	if changed {
-		k.config.Changed()
-	}
-	return nil
+			return errors.Join(fmt.Errorf("services are of version %s, not %s; replacing them", version, want), k.replace(w, pid))
+		},
+		check: func() error { return k.check(pid) },
+		stuck: func() error { return kill(pid) },
+	})
 }
 
 // check looks at what a live process may get wrong without ending.
-func (k *keeper) check(conn *net.UnixConn, w *specio.Writer, pid int, heard time.Time) error {
-	if quiet := time.Since(heard); quiet > k.config.Silence {
-		return fmt.Errorf("services have said nothing for %s", quiet.Round(time.Second))
-	}
-	home, err := os.Stat(k.config.NamespacePath(k.id))
+func (k *keeper) check(pid int) error {
+	home, err := os.Stat(k.config.NamespacePath(k.instance))
 	if errors.Is(err, os.ErrNotExist) {
 		// The fabric is about to give the name back, or to make a new namespace.
 		return nil
@@ -303,10 +209,10 @@ func (k *keeper) check(conn *net.UnixConn, w *specio.Writer, pid int, heard time
 	if err != nil {
 		return fmt.Errorf("services ended: %w", err)
 	}
-	if isNsfs(k.config.NamespacePath(k.id)) && !os.SameFile(home, lives) {
+	if isNsfs(k.config.NamespacePath(k.instance)) && !os.SameFile(home, lives) {
 		return errors.New("services live in a namespace that is not the network's any more")
 	}
-	return send(conn, w, &netspec.ToService{Message: &netspec.ToService_Observe{Observe: &netspec.Observe{}}})
+	return nil
 }
 
 func isNsfs(path string) bool {
@@ -314,32 +220,25 @@ func isNsfs(path string) bool {
 	return unix.Statfs(path, &fs) == nil && fs.Type == unix.NSFS_MAGIC
 }
 
-func (k *keeper) count() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.restarts++
-}
-
 // replace ends a process whose successor takes over what it set up.
-func (k *keeper) replace(conn *net.UnixConn, w *specio.Writer, pid int) error {
-	return k.shutDown(conn, w, pid, true)
+func (k *keeper) replace(w *specio.Writer, pid int) error {
+	return k.shutDown(w, pid, true)
 }
 
 // end ends the services for good.
-func (k *keeper) end(conn *net.UnixConn, w *specio.Writer, messages <-chan incoming, pid int) error {
-	go func() {
-		for in := range messages {
-			if in.err != nil {
-				return
-			}
-		}
-	}()
-	k.finish(k.shutDown(conn, w, pid, false))
+func (k *keeper) end(conn net.Conn, pid int) error {
+	k.finish(k.shutDown(specio.NewWriter(timedWriter{conn}), pid, false))
 	return nil
 }
 
+func (k *keeper) isPassing() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.passing
+}
+
 // shutDown asks, waits a moment, and kills.
-func (k *keeper) shutDown(conn *net.UnixConn, w *specio.Writer, pid int, keepState bool) error {
+func (k *keeper) shutDown(w *specio.Writer, pid int, keepState bool) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -349,7 +248,7 @@ func (k *keeper) shutDown(conn *net.UnixConn, w *specio.Writer, pid int, keepSta
 	}
 	defer func() { _ = unix.Close(fd) }()
 	m := &netspec.ToService{Message: &netspec.ToService_Shutdown{Shutdown: &netspec.Shutdown{KeepState: keepState}}}
-	if err := send(conn, w, m); err == nil && waitExit(fd, endTimeout) {
+	if err := send(w, m); err == nil && waitExit(fd, endTimeout) {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -365,6 +264,9 @@ func (k *keeper) shutDown(conn *net.UnixConn, w *specio.Writer, pid int, keepSta
 func (k *keeper) finish(err error) {
 	if err == nil {
 		err = errors.Join(removeIfThere(k.socket()), removeIfThere(k.record()))
+		if k.config.Taken != nil && !k.isPassing() {
+			err = errors.Join(err, k.config.Taken.Delete(k.session.id))
+		}
 	}
 	k.mu.Lock()
 	k.err, k.over, k.seen = err, err == nil, nil

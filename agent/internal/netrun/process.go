@@ -28,8 +28,8 @@ func (k *keeper) spawn() (exited <-chan error, err error) {
 	args := []string{k.config.Binary, "--spec-source", "unix:" + k.socket()}
 	if k.config.Scopes {
 		args = append([]string{
-			"systemd-run", "--scope", "--quiet", "--collect", "--unit=wisp-netsvc-" + k.id,
-			"--description=network services of " + k.id, "--",
+			"systemd-run", "--scope", "--quiet", "--collect", "--unit=wisp-netsvc-" + k.instance,
+			"--description=network services of " + k.instance, "--",
 		}, args...)
 	}
 	path, err := exec.LookPath(args[0])
@@ -46,7 +46,7 @@ func (k *keeper) spawn() (exited <-chan error, err error) {
 		defer func() { _ = out.Close() }()
 	}
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := startIn(k.config.NamespacePath(k.id), cmd); err != nil {
+	if err := startIn(k.config.NamespacePath(k.instance), cmd); err != nil {
 		return nil, err
 	}
 	end := make(chan error, 1)
@@ -59,7 +59,7 @@ func (k *keeper) spawn() (exited <-chan error, err error) {
 	if err := os.WriteFile(k.record(), []byte(record), 0o600); err != nil {
 		return nil, errors.Join(err, cmd.Process.Kill())
 	}
-	k.config.Log.Info("started services", "network", k.id, "pid", cmd.Process.Pid)
+	k.config.Log.Info("started services", "network", k.instance, "pid", cmd.Process.Pid)
 	// It lives in the namespace from now on, long before it answers.
 	k.mu.Lock()
 	k.pid = cmd.Process.Pid
@@ -71,7 +71,7 @@ func (k *keeper) output() (*os.File, error) {
 	if k.config.LogDir == "" {
 		return os.Stderr, nil
 	}
-	path := filepath.Join(k.config.LogDir, k.id+".log")
+	path := filepath.Join(k.config.LogDir, k.instance+".log")
 	if info, err := os.Stat(path); err == nil && info.Size() > maxLogBytes {
 		if err := os.Rename(path, path+".1"); err != nil {
 			return nil, fmt.Errorf("rotate log: %w", err)

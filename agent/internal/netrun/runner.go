@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,14 +27,14 @@ import (
 type Config struct {
 	// Binary is the wisp-netsvc to run.
 	Binary string
-	// Version a running process must have; "" accepts any.
-	Version string
+	// Taken remembers passwords that guests confirmed, by network or system VM; nil forgets them.
+	Taken Memory
 	// RunDir holds sockets and process records.
 	RunDir string
 	// LogDir takes what the processes print; "" hands on our own standard error.
 	LogDir string
-	// NamespacePath of a network.
-	NamespacePath func(networkID string) string
+	// NamespacePath of an instance.
+	NamespacePath func(instance string) string
 	// Scopes puts each process into a systemd scope of its own.
 	Scopes bool
 	// Silence after which a process is taken for stuck; 0 means 20 s. Observations come every few seconds.
@@ -43,6 +44,8 @@ type Config struct {
 	// Changed is called when something about a network's services changed; it must not block.
 	Changed func()
 	Log     *slog.Logger
+
+	binary *binary
 }
 
 // Runner keeps the services of all networks of a host.
@@ -53,8 +56,9 @@ type Runner struct {
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 
-	mu      sync.Mutex
-	keepers map[string]*keeper
+	mu       sync.Mutex
+	keepers  map[string]*keeper
+	channels map[string]*channel
 }
 
 // New makes a Runner and takes on the processes an earlier agent left.
@@ -73,8 +77,9 @@ func New(c Config) (*Runner, error) {
 			return nil, fmt.Errorf("make log directory: %w", err)
 		}
 	}
+	c.binary = &binary{path: c.Binary, log: c.Log}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &Runner{config: c, ctx: ctx, cancel: cancel, keepers: map[string]*keeper{}}
+	r := &Runner{config: c, ctx: ctx, cancel: cancel, keepers: map[string]*keeper{}, channels: map[string]*channel{}}
 	entries, err := os.ReadDir(c.RunDir)
 	if err != nil {
 		cancel()
@@ -98,7 +103,7 @@ func (r *Runner) Close() {
 func (r *Runner) keeper(id string) *keeper {
 	k := r.keepers[id]
 	if k == nil {
-		k = &keeper{id: id, config: r.config, wake: make(chan struct{}, 1)}
+		k = &keeper{session: session{id: NetworkOf(id), config: r.config, wake: make(chan struct{}, 1)}, instance: id}
 		ctx, cancel := context.WithCancel(r.ctx)
 		k.cancel = cancel
 		r.keepers[id] = k
@@ -107,22 +112,55 @@ func (r *Runner) keeper(id string) *keeper {
 	return k
 }
 
-// Apply tells which networks are to have services, with their specs. Those whose namespace is not there yet are
-// passed too and wait. Networks in keep are left as they are; all others' services are ended.
+// Instance names the namespace of a network's services: the network itself, and from the second incarnation on its number.
+func Instance(networkID string, incarnation uint64) string {
+	if incarnation == 0 {
+		return networkID
+	}
+	return networkID + "." + strconv.FormatUint(incarnation, 10)
+}
+
+// NetworkOf is the network of an instance.
+func NetworkOf(instance string) string {
+	id, _, _ := strings.Cut(instance, ".")
+	return id
+}
+
+// IncarnationOf an instance; 0 for the first.
+func IncarnationOf(instance string) uint64 {
+	_, number, _ := strings.Cut(instance, ".")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Apply tells which instances are to have services, with their specs. Those whose namespace is not there yet are
+// passed too and wait. Networks in keep are left as they are; all others' services are ended. Of two instances of one
+// network the lower is about to go: it is kept up to date, but not restarted any more.
 func (r *Runner) Apply(want map[string]*netspec.NetSpec, keep map[string]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	newest := map[string]uint64{}
+	for id := range want {
+		newest[NetworkOf(id)] = max(newest[NetworkOf(id)], IncarnationOf(id))
+	}
+	passing := func(id string) bool {
+		last, ok := newest[NetworkOf(id)]
+		return ok && last != IncarnationOf(id)
+	}
 	for id, spec := range want {
-		r.keeper(id).set(spec, false)
+		r.keeper(id).set(spec, false, passing(id))
 	}
 	for id, k := range r.keepers {
 		switch {
-		case want[id] != nil || keep[id]:
+		case want[id] != nil || keep[NetworkOf(id)]:
 		case k.ended():
 			k.cancel()
 			delete(r.keepers, id)
 		default:
-			k.set(nil, true)
+			k.set(nil, true, passing(id))
 		}
 	}
 }
@@ -169,23 +207,16 @@ func (r *Runner) Present() map[string]bool {
 func (r *Runner) Holder(id string) int { return r.Status(id).PID }
 
 // set changes what a keeper is to do.
-func (k *keeper) set(spec *netspec.NetSpec, gone bool) {
+func (k *keeper) set(spec *netspec.NetSpec, gone, passing bool) {
 	k.mu.Lock()
 	same := k.gone == gone && proto.Equal(k.want, spec)
-	k.want, k.gone = spec, gone
+	k.want, k.gone, k.passing = spec, gone, passing
 	if !gone {
 		k.over = false
 	}
 	k.mu.Unlock()
 	if !same {
 		k.poke()
-	}
-}
-
-func (k *keeper) poke() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
 	}
 }
 
@@ -198,14 +229,8 @@ func (k *keeper) ended() bool {
 func (k *keeper) status() Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := Status{Err: k.err, Observation: k.seen, Restarts: k.restarts, PID: k.pid}
-	if k.connected && k.seen != nil && k.want != nil {
-		s.Answering = k.seen.GetAppliedGeneration() != 0 || k.seen.GetTriedGeneration() != 0
-		s.Applied = k.seen.GetAppliedGeneration() >= k.want.GetGeneration()
-		if s.Err == nil {
-			s.Err = serviceErrors(k.seen)
-		}
-	}
+	s := k.session.status()
+	s.PID = k.pid
 	return s
 }
 
@@ -220,8 +245,8 @@ func serviceErrors(o *netspec.Observation) error {
 	return errors.Join(errs...)
 }
 
-func (k *keeper) socket() string { return filepath.Join(k.config.RunDir, k.id+".sock") }
-func (k *keeper) record() string { return filepath.Join(k.config.RunDir, k.id+".pid") }
+func (k *keeper) socket() string { return filepath.Join(k.config.RunDir, k.instance+".sock") }
+func (k *keeper) record() string { return filepath.Join(k.config.RunDir, k.instance+".pid") }
 
 // Pace of restarts of a process that keeps dying.
 const (
