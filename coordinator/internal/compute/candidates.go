@@ -1,9 +1,11 @@
 package compute
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/place"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -11,14 +13,15 @@ import (
 
 // Candidates gathers the hosts of a zone for place.Choose: what they have, over-commitment included, and what is taken.
 func Candidates(r store.Reader, zone cloud.ID) []place.Host {
-	cpu, mem := cpuFactor.Float(r), memFactor.Float(r)
+	all := infra.Factors{CPU: infra.CPUFactor.Float(r), Memory: infra.MemoryFactor.Float(r)}
 	z, ok := tables.Zones.Get(r, zone)
 	if !ok {
 		return nil
 	}
-	pools := poolsByReach(r, zone, storageFactor.Float(r)*storageLimit.Float(r))
+	pools := poolsByReach(r, zone)
 	clusters := map[cloud.ID]*cloud.Cluster{}
 	pods := map[cloud.ID]*cloud.Pod{}
+	factors := map[cloud.ID]infra.Factors{}
 	var hosts []place.Host
 	for h := range tables.Hosts.By(r, "zone", store.K(zone)) {
 		cluster, ok := clusters[h.ClusterID]
@@ -35,24 +38,47 @@ func Candidates(r store.Reader, zone cloud.ID) []place.Host {
 		if c, ok := tables.HostCapacities.Get(r, h.ID); ok {
 			used = *c
 		}
-		hostCPU, hostMem := cpu, mem
-		if cluster != nil && cluster.CPUOvercommit > 0 {
-			hostCPU = cluster.CPUOvercommit
-		}
-		if cluster != nil && cluster.MemOvercommit > 0 {
-			hostMem = cluster.MemOvercommit
+		factor, ok := factors[h.ClusterID]
+		if !ok {
+			factor = infra.FactorsOf(r, h.ClusterID, all)
+			factors[h.ClusterID] = factor
 		}
 		hosts = append(hosts, place.Host{
 			ID: h.ID, Name: h.Name, Zone: h.ZoneID, Pod: h.PodID, Cluster: h.ClusterID,
 			Refusal: whyClosed(z, pod, cluster, h), Tags: h.Tags, Features: h.Features,
 			Cores: h.CPUs, CoreMHz: uint64(h.CPUMHz),
-			CPUMHz: uint64(float64(h.CPUs) * float64(h.CPUMHz) * hostCPU), CPUUsed: used.CPUMHz,
-			MemoryMiB: uint64(float64(h.MemoryMiB) * hostMem), MemoryUsed: used.MemoryMiB,
+			CPUMHz: uint64(float64(h.CPUs) * float64(h.CPUMHz) * factor.CPU), CPUUsed: used.CPUMHz,
+			MemoryMiB: uint64(float64(h.MemoryMiB) * factor.Memory), MemoryUsed: used.MemoryMiB,
 			VMs:   used.VMs,
 			Pools: slices.Concat(pools[h.ID], pools[h.ClusterID], pools[zone]),
 		})
 	}
+	closeFull(r, hosts)
 	return hosts
+}
+
+// closeFull refuses the hosts of clusters of which more is allocated than the cluster's thresholds allow.
+func closeFull(r store.Reader, hosts []place.Host) {
+	type sum struct{ cpu, cpuUsed, mem, memUsed float64 }
+	sums := map[cloud.ID]sum{}
+	for i := range hosts {
+		h, s := &hosts[i], sums[hosts[i].Cluster]
+		sums[h.Cluster] = sum{s.cpu + float64(h.CPUMHz), s.cpuUsed + float64(h.CPUUsed), s.mem + float64(h.MemoryMiB), s.memUsed + float64(h.MemoryUsed)}
+	}
+	why := map[cloud.ID]string{}
+	for id, s := range sums {
+		if limit := cpuLimit.Float(r, id); limit < 1 && s.cpuUsed >= s.cpu*limit {
+			why[id] = fmt.Sprintf("%.0f %% of the CPU of its cluster is allocated (setting %s)", 100*s.cpuUsed/s.cpu, cpuLimit.Name)
+		}
+		if limit := memLimit.Float(r, id); limit < 1 && s.memUsed >= s.mem*limit {
+			why[id] = fmt.Sprintf("%.0f %% of the memory of its cluster is allocated (setting %s)", 100*s.memUsed/s.mem, memLimit.Name)
+		}
+	}
+	for i := range hosts {
+		if hosts[i].Refusal == "" {
+			hosts[i].Refusal = why[hosts[i].Cluster]
+		}
+	}
 }
 
 // whyClosed says why a host takes no VMs at all; "" if it does.
@@ -73,15 +99,16 @@ func whyClosed(z *cloud.Zone, pod *cloud.Pod, cluster *cloud.Cluster, h *cloud.H
 }
 
 // poolsByReach groups the pools of a zone that are up by who reaches them: a host, a cluster, or the zone.
-func poolsByReach(r store.Reader, zone cloud.ID, factor float64) map[cloud.ID][]place.Pool {
+func poolsByReach(r store.Reader, zone cloud.ID) map[cloud.ID][]place.Pool {
 	pools := map[cloud.ID][]place.Pool{}
 	for p := range tables.StoragePools.By(r, "zone", store.K(zone)) {
 		if p.State != cloud.PoolUp {
 			continue
 		}
-		total := uint64(float64(p.CapacityBytes) * factor)
+		total := uint64(float64(p.CapacityBytes) * infra.StorageFactor.Float(r, p.ID) * storageLimit.Float(r, p.ID, zone))
 		free := uint64(0)
-		if total > p.AllocatedBytes {
+		full := p.CapacityBytes > 0 && float64(p.UsedBytes) > float64(p.CapacityBytes)*storageFull.Float(r, p.ID, zone)
+		if total > p.AllocatedBytes && !full {
 			free = total - p.AllocatedBytes
 		}
 		reach := p.HostID

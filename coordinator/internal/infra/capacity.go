@@ -127,6 +127,12 @@ func FactorsOf(r store.Reader, cluster cloud.ID, f Factors) Factors {
 			f.Memory = c.MemOvercommit
 		}
 	}
+	if CPUFactor.SetFor(r, cluster) {
+		f.CPU = CPUFactor.Float(r, cluster)
+	}
+	if MemoryFactor.SetFor(r, cluster) {
+		f.Memory = MemoryFactor.Float(r, cluster)
+	}
 	return f
 }
 
@@ -138,7 +144,11 @@ func (s *sums) pools(r store.Reader, zone cloud.ID, f Factors) {
 		if p.State == cloud.PoolRemoved || !s.has(p.PodID, p.ClusterID) {
 			continue
 		}
-		allocatable := uint64(float64(p.CapacityBytes) * f.Storage)
+		factor := f.Storage
+		if StorageFactor.SetFor(r, p.ID) {
+			factor = StorageFactor.Float(r, p.ID)
+		}
+		allocatable := uint64(float64(p.CapacityBytes) * factor)
 		if !p.HostID.IsZero() {
 			s.add(CapacityLocalStorage, p.AllocatedBytes, allocatable)
 			continue

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wispcloud/wisp/coordinator/internal/alert"
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/account"
 	"github.com/wispcloud/wisp/coordinator/internal/api/address"
@@ -29,10 +30,13 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/ostype"
 	"github.com/wispcloud/wisp/coordinator/internal/api/physical"
 	"github.com/wispcloud/wisp/coordinator/internal/api/pod"
+	"github.com/wispcloud/wisp/coordinator/internal/api/project"
+	"github.com/wispcloud/wisp/coordinator/internal/api/role"
 	"github.com/wispcloud/wisp/coordinator/internal/api/rule"
 	"github.com/wispcloud/wisp/coordinator/internal/api/session"
 	"github.com/wispcloud/wisp/coordinator/internal/api/sshkey"
 	"github.com/wispcloud/wisp/coordinator/internal/api/storagepool"
+	"github.com/wispcloud/wisp/coordinator/internal/api/tag"
 	"github.com/wispcloud/wisp/coordinator/internal/api/template"
 	"github.com/wispcloud/wisp/coordinator/internal/api/user"
 	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
@@ -112,7 +116,8 @@ func newAreas(s *Server) (areas, error) {
 // settings lists what every package honours.
 func (a areas) settings() [][]*settings.Def {
 	return [][]*settings.Def{
-		api.Settings(), identity.Settings(), job.Settings(), hostlink.Settings(), storage.Settings(), network.Settings(), compute.Settings(),
+		api.Settings(), identity.Settings(), identity.ProjectSettings(), job.Settings(), hostlink.Settings(), storage.Settings(), network.Settings(), compute.Settings(),
+		infra.Settings(), alert.Settings(),
 	}
 }
 
@@ -121,7 +126,7 @@ func (a areas) commands(s *Server) []api.Command {
 	expunge := func(c *api.Call) bool { return compute.UsersMayExpunge(c.Read) }
 	return slices.Concat(
 		session.Commands(), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
-		user.Commands(user.Deps{Seal: s.seal}), account.Commands(), domain.Commands(), limit.Commands(), event.Commands(),
+		user.Commands(user.Deps{Seal: s.seal}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop}), role.Commands(), domain.Commands(), limit.Commands(), event.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
@@ -130,7 +135,8 @@ func (a areas) commands(s *Server) []api.Command {
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),
 		rule.Commands(rule.Deps{Area: a.network}),
-		offering.Commands(), sshkey.Commands(), volume.Commands(),
+		offering.Commands(), sshkey.Commands(), volume.Commands(), tag.Commands(),
+		project.Commands(project.Deps{Seal: s.seal, Stop: a.compute.Stop, Owned: a.owned}),
 		vm.Commands(vm.Deps{Area: a.compute, Usage: a.usage.of, DefaultNetworks: network.DefaultNetworks}),
 	)
 }
@@ -138,11 +144,11 @@ func (a areas) commands(s *Server) []api.Command {
 // entities lists what parameters can refer to.
 func (a areas) entities() []api.Entity {
 	return slices.Concat(
-		asyncjob.Entities(), user.Entities(), account.Entities(), domain.Entities(), event.Entities(),
+		asyncjob.Entities(), user.Entities(), role.Entities(), account.Entities(), domain.Entities(), event.Entities(),
 		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), host.Entities(), storagepool.Entities(),
 		imagestore.Entities(), template.Entities(),
 		physical.Entities(), networkoffering.Entities(), guestnetwork.Entities(), address.Entities(), rule.Entities(),
-		offering.Entities(), volume.Entities(), vm.Entities(),
+		offering.Entities(), volume.Entities(), vm.Entities(), project.Entities(),
 	)
 }
 
@@ -182,6 +188,10 @@ func (a *areas) run(ctx context.Context, s *Server) {
 	s.leaderLoop(ctx, "networks", func(ctx context.Context) error {
 		return every(ctx, func() time.Duration { return tendPause }, func() error { return s.replica.Update(ctx, a.network.Tend) })
 	})
+	s.leaderLoop(ctx, "conditions", func(ctx context.Context) error { return infra.Watch(ctx, s.replica) })
+	s.leaderLoop(ctx, "alert mail", (&alert.Mailer{Cluster: s.replica, Seal: s.seal, Log: s.log, Now: time.Now}).Run)
+	invitations := identity.Mailer{Cluster: s.replica, Seal: s.seal, Log: s.log, Now: time.Now}
+	s.leaderLoop(ctx, "invitations", invitations.Run)
 	s.leaderLoop(ctx, "expunge", func(ctx context.Context) error {
 		pause := func() time.Duration { return s.settings.View(s.replica.DB().Current()).Duration("expunge.interval") }
 		return every(ctx, pause, func() error {

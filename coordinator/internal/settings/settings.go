@@ -160,6 +160,11 @@ func (d *Def) row(r store.Reader, in []cloud.ID) (*cloud.Setting, bool) {
 	return tables.Settings.Get(r, d.id)
 }
 
+// SetFor tells whether a row has a value of its own.
+func (d *Def) SetFor(r store.Reader, scope cloud.ID) bool {
+	return !scope.IsZero() && tables.Settings.Has(r, d.scoped(scope))
+}
+
 // Text is the setting's value as text. in are the rows that may have a value of their own, the nearest first. A secret
 // has no text: read it with Sealed.
 func (d *Def) Text(r store.Reader, in ...cloud.ID) string {

@@ -76,7 +76,7 @@ func newSiteWith(t *testing.T, log io.Writer) *site {
 		},
 		Entities: slices.Concat(zone.Entities(), pod.Entities(), cluster.Entities(), host.Entities(), storagepool.Entities(),
 			imagestore.Entities(), ostype.Entities(), template.Entities(), []api.Entity{vmEntity}),
-		Settings: [][]*settings.Def{storage.Settings(), compute.Settings(), hostlink.Settings()},
+		Settings: [][]*settings.Def{storage.Settings(), compute.Settings(), infra.Settings(), hostlink.Settings()},
 		Log:      log,
 	})
 	s.Update(func(tx *store.Tx) error {
