@@ -1,0 +1,71 @@
+package server
+
+import (
+	"iter"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/storage"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+// owned lists what accounts, those of projects among them, own: in the order in which it goes when they go.
+func (a *areas) owned() []identity.Owned {
+	return []identity.Owned{
+		{Kind: "virtual machine", IDs: ofAccount(tables.VMs), Remove: func(tx *store.Tx, id cloud.ID) (bool, error) {
+			return a.compute.RemoveVM(tx, id)
+		}},
+		{Kind: "volume", IDs: ofAccount(tables.Volumes), Remove: func(tx *store.Tx, id cloud.ID) (bool, error) {
+			return a.compute.RemoveVolume(tx, id)
+		}},
+		{Kind: "network", IDs: ofAccount(tables.Networks), Remove: a.removeNetwork},
+		{Kind: "public address", IDs: ofAccount(tables.PublicIPs), Remove: a.removeAddress},
+		{Kind: "template", IDs: templatesOf, Remove: func(tx *store.Tx, id cloud.ID) (bool, error) {
+			return true, storage.Remove(tx, id, identity.Count)
+		}},
+		{Kind: "SSH key pair", IDs: ofAccount(tables.SSHKeyPairs), Remove: remove(tables.SSHKeyPairs)},
+		{Kind: "instance group", IDs: ofAccount(tables.InstanceGroups), Remove: remove(tables.InstanceGroups)},
+		{Kind: "affinity group", IDs: ofAccount(tables.AffinityGroups), Remove: remove(tables.AffinityGroups)},
+		{Kind: "user-data", IDs: ofAccount(tables.UserDatas), Remove: remove(tables.UserDatas)},
+		{Kind: "tag", IDs: ofAccount(tables.Tags), Remove: remove(tables.Tags)},
+		identity.OwnedInvitation, identity.OwnedMembership, identity.OwnedProject,
+	}
+}
+
+// ofAccount finds an account's rows by the index that every table of what accounts own has.
+func ofAccount[R any](t *store.Table[R]) func(store.Reader, cloud.ID) iter.Seq[cloud.ID] {
+	return func(r store.Reader, owner cloud.ID) iter.Seq[cloud.ID] { return t.IDs(r, "account", store.K(owner)) }
+}
+
+// remove is for rows that nothing else has to hear of.
+func remove[R any](t *store.Table[R]) func(*store.Tx, cloud.ID) (bool, error) {
+	return func(tx *store.Tx, id cloud.ID) (bool, error) { return true, t.Delete(tx, id) }
+}
+
+// templatesOf leaves out templates that are gone for their owner: their rows wait for the last volume made of them.
+func templatesOf(r store.Reader, owner cloud.ID) iter.Seq[cloud.ID] {
+	return func(yield func(cloud.ID) bool) {
+		for t := range tables.Templates.By(r, "account", store.K(owner)) {
+			if t.State != cloud.TemplateRemoved && !yield(t.ID) {
+				return
+			}
+		}
+	}
+}
+
+func (a *areas) removeNetwork(tx *store.Tx, id cloud.ID) (bool, error) {
+	n, ok := tables.Networks.Get(tx, id)
+	if !ok || n.State == cloud.NetworkDestroy {
+		return false, nil
+	}
+	return true, a.network.Delete(tx, n)
+}
+
+func (a *areas) removeAddress(tx *store.Tx, id cloud.ID) (bool, error) {
+	ip, ok := tables.PublicIPs.Get(tx, id)
+	if !ok || ip.State == cloud.IPReleasing || ip.SourceNAT {
+		return false, nil
+	}
+	return true, a.network.Disassociate(tx, ip)
+}
