@@ -1497,8 +1497,12 @@ type Observation struct {
 	// Version of the wisp-netsvc binary.
 	Version       string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	StartedUnixMs int64  `protobuf:"varint,8,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// System VMs only: version of the image the machine was booted from, and the memory of the machine that is not in
+	// use, in KiB.
+	ImageVersion       string `protobuf:"bytes,9,opt,name=image_version,json=imageVersion,proto3" json:"image_version,omitempty"`
+	MemoryAvailableKib uint64 `protobuf:"varint,10,opt,name=memory_available_kib,json=memoryAvailableKib,proto3" json:"memory_available_kib,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Observation) Reset() {
@@ -1583,6 +1587,20 @@ func (x *Observation) GetVersion() string {
 func (x *Observation) GetStartedUnixMs() int64 {
 	if x != nil {
 		return x.StartedUnixMs
+	}
+	return 0
+}
+
+func (x *Observation) GetImageVersion() string {
+	if x != nil {
+		return x.ImageVersion
+	}
+	return ""
+}
+
+func (x *Observation) GetMemoryAvailableKib() uint64 {
+	if x != nil {
+		return x.MemoryAvailableKib
 	}
 	return 0
 }
@@ -2304,7 +2322,7 @@ const file_netspec_netspec_proto_rawDesc = "" +
 	"\x0fpublic_end_port\x18\x05 \x01(\rR\rpublicEndPort\x12\x19\n" +
 	"\bguest_ip\x18\x06 \x01(\tR\aguestIp\x12(\n" +
 	"\x10guest_start_port\x18\a \x01(\rR\x0eguestStartPort\x12$\n" +
-	"\x0eguest_end_port\x18\b \x01(\rR\fguestEndPort\"\xe5\x02\n" +
+	"\x0eguest_end_port\x18\b \x01(\rR\fguestEndPort\"\xbc\x03\n" +
 	"\vObservation\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12-\n" +
@@ -2314,7 +2332,10 @@ const file_netspec_netspec_proto_rawDesc = "" +
 	"\x06leases\x18\x05 \x03(\v2\x0e.netspec.LeaseR\x06leases\x12?\n" +
 	"\x0fpasswords_taken\x18\x06 \x03(\v2\x16.netspec.PasswordTakenR\x0epasswordsTaken\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12&\n" +
-	"\x0fstarted_unix_ms\x18\b \x01(\x03R\rstartedUnixMs\"i\n" +
+	"\x0fstarted_unix_ms\x18\b \x01(\x03R\rstartedUnixMs\x12#\n" +
+	"\rimage_version\x18\t \x01(\tR\fimageVersion\x120\n" +
+	"\x14memory_available_kib\x18\n" +
+	" \x01(\x04R\x12memoryAvailableKib\"i\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +

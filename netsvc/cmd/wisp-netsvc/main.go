@@ -23,6 +23,7 @@ func main() {
 	var c Config
 	flag.StringVar(&c.SpecSource, "spec-source", "", "where desired state comes from: unix:/path/of.sock, or virtio:PORT in a system VM")
 	flag.StringVar(&c.Metrics, "metrics", "", "serve /metrics and /healthz here: unix:/path/of.sock (empty: nowhere)")
+	flag.StringVar(&c.ImageVersion, "image-version", "", "in a system VM: the version of its image, for observations")
 	level := flag.String("log-level", "info", "debug, info, warn or error")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,12 +33,15 @@ import (
 type Config struct {
 	SpecSource string
 	Metrics    string
-	Log        *slog.Logger
+	// ImageVersion makes observations speak of the machine as well, which is this process' own: a system VM.
+	ImageVersion string
+	Log          *slog.Logger
 }
 
 // Program is the whole process.
 type Program struct {
 	log       *slog.Logger
+	image     string
 	kernel    *kernel.Kernel
 	source    specsource.Source
 	metrics   net.Listener
@@ -54,7 +59,7 @@ func Open(c Config) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{log: c.Log, kernel: k}
+	p := &Program{log: c.Log, image: c.ImageVersion, kernel: k}
 	if p.source, err = specsource.Open(c.SpecSource); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -154,8 +159,12 @@ func (p *Program) wire(k *kernel.Kernel) {
 	})
 }
 
-// observe adds what guests did.
+// observe adds what guests did, and how the machine is where it is ours.
 func (p *Program) observe(o *netspec.Observation) {
+	if p.image != "" {
+		o.ImageVersion = p.image
+		o.MemoryAvailableKib = memoryAvailable()
+	}
 	for _, l := range p.dhcp.Leases() {
 		o.Leases = append(o.Leases, &netspec.Lease{
 			Mac: l.MAC.String(), Ip: l.IP.String(), VmId: l.VMID,
@@ -176,6 +185,21 @@ func (p *Program) recall(r *netspec.Recall) {
 		}
 	}
 	p.password.Recall(taken)
+}
+
+// memoryAvailable is 0 when the kernel does not say.
+func memoryAvailable() uint64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "MemAvailable:")
+	f := strings.Fields(rest)
+	if len(f) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(f[0], 10, 64)
+	return n
 }
 
 // Run serves until ctx ends, which leaves everything in place for a successor, or until the host asks for shutdown.

@@ -153,10 +153,9 @@ func (a *appliance) tune() error {
 // netsvc keeps the network services running. Their end leaves links, addresses and rules in the kernel; the next start
 // finds them as they were.
 func (a *appliance) netsvc(ctx context.Context) {
-	env := []string{searchPath, "WISP_IMAGE_VERSION=" + imageVersion()}
 	a.keep(ctx, "wisp-netsvc", func(p *process.Program) error {
-		p.Argv = []string{netsvcPath, "--spec-source", specPort}
-		p.Env = env
+		p.Argv = []string{netsvcPath, "--spec-source", specPort, "--image-version", imageVersion()}
+		p.Env = []string{searchPath}
 		return nil
 	})
 }
