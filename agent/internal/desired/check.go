@@ -110,7 +110,11 @@ func (s *State) checkImage(i *hostspec.Image) error {
 	if !sha256Pattern.MatchString(i.GetSha256()) {
 		return fmt.Errorf("%q is no lower-case hex SHA-256", printable(i.GetSha256()))
 	}
-	if err := checkFormat(i.GetFormat()); err != nil {
+	if i.GetFormat() == FormatSystemVM {
+		if i.GetSizeBytes() > maxSystemImageBytes {
+			return fmt.Errorf("size is above %d bytes", uint64(maxSystemImageBytes))
+		}
+	} else if err := checkFormat(i.GetFormat()); err != nil {
 		return err
 	}
 	if i.GetSizeBytes() > maxDiskBytes || i.GetVirtualSizeBytes() > maxDiskBytes {

@@ -24,6 +24,7 @@ const (
 	Volume
 	Network
 	VM
+	SystemVM
 )
 
 func (k Kind) String() string {
@@ -38,6 +39,8 @@ func (k Kind) String() string {
 		return "network"
 	case VM:
 		return "vm"
+	case SystemVM:
+		return "system vm"
 	}
 	return "object"
 }
@@ -61,6 +64,8 @@ type State struct {
 	Volumes  map[string]*hostspec.Volume
 	Networks map[string]*hostspec.Network
 	VMs      map[string]*hostspec.VirtualMachine
+	// SystemVMs are appliances.
+	SystemVMs map[string]*hostspec.SystemVM
 
 	// Problems says why an object is not in the maps above.
 	Problems map[Key]error
@@ -69,12 +74,13 @@ type State struct {
 // Empty is the state of a host that was never given a spec: nothing is wanted and nothing may be removed.
 func Empty() *State {
 	return &State{
-		Pools:    map[string]*hostspec.StoragePool{},
-		Images:   map[string]*hostspec.Image{},
-		Volumes:  map[string]*hostspec.Volume{},
-		Networks: map[string]*hostspec.Network{},
-		VMs:      map[string]*hostspec.VirtualMachine{},
-		Problems: map[Key]error{},
+		Pools:     map[string]*hostspec.StoragePool{},
+		Images:    map[string]*hostspec.Image{},
+		Volumes:   map[string]*hostspec.Volume{},
+		Networks:  map[string]*hostspec.Network{},
+		VMs:       map[string]*hostspec.VirtualMachine{},
+		SystemVMs: map[string]*hostspec.SystemVM{},
+		Problems:  map[Key]error{},
 	}
 }
 
@@ -95,6 +101,8 @@ func (s *State) Known(k Key) bool {
 		_, ok = s.Networks[k.ID]
 	case VM:
 		_, ok = s.VMs[k.ID]
+	case SystemVM:
+		_, ok = s.SystemVMs[k.ID]
 	}
 	return ok
 }
@@ -111,8 +119,10 @@ func Read(spec *hostspec.HostSpec) *State {
 	collect(s, Volume, spec.GetVolumes(), s.Volumes, (*hostspec.Volume).GetId, s.checkVolume)
 	collect(s, Network, spec.GetNetworks(), s.Networks, (*hostspec.Network).GetId, s.checkNetwork)
 	collect(s, VM, spec.GetVms(), s.VMs, (*hostspec.VirtualMachine).GetId, s.checkVM)
+	collect(s, SystemVM, spec.GetSystemVms(), s.SystemVMs, (*hostspec.SystemVM).GetId, s.checkSystemVM)
 	s.checkNumbers()
 	s.checkInstances()
+	s.checkAppliances()
 	return s
 }
 

@@ -14,14 +14,17 @@ import (
 
 func id(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
-var sum = strings.Repeat("ab", 32)
+var sum, systemSum = strings.Repeat("ab", 32), strings.Repeat("cd", 32)
 
 // good is a spec with one of everything, nothing wrong with it.
 func good() *hostspec.HostSpec {
 	return &hostspec.HostSpec{
 		HostId: id(1), Generation: 4,
-		Pools:   []*hostspec.StoragePool{{Id: id(10), Type: hostspec.PoolType_POOL_TYPE_LOCAL, Path: "/srv/wisp"}},
-		Images:  []*hostspec.Image{{Sha256: sum, Format: "qcow2", PoolId: id(10), SizeBytes: 100, VirtualSizeBytes: 1 << 20}},
+		Pools: []*hostspec.StoragePool{{Id: id(10), Type: hostspec.PoolType_POOL_TYPE_LOCAL, Path: "/srv/wisp"}},
+		Images: []*hostspec.Image{
+			{Sha256: sum, Format: "qcow2", PoolId: id(10), SizeBytes: 100, VirtualSizeBytes: 1 << 20},
+			{Sha256: systemSum, Format: "systemvm", PoolId: id(10), SizeBytes: 100},
+		},
 		Volumes: []*hostspec.Volume{{Id: id(20), PoolId: id(10), SizeBytes: 1 << 20, ImageSha256: sum, ImageFormat: "qcow2"}},
 		Networks: []*hostspec.Network{{
 			Id: id(30), Number: 1, Isolation: hostspec.Isolation_ISOLATION_VXLAN, Segment: 5001, Peers: []string{"10.0.0.2"},
@@ -32,6 +35,15 @@ func good() *hostspec.HostSpec {
 			Id: id(40), InstanceName: "i-2-3-VM", Power: hostspec.PowerState_POWER_STATE_RUNNING, Vcpus: 1, MemoryMib: 64,
 			Disks: []*hostspec.Disk{{VolumeId: id(20)}},
 			Nics:  []*hostspec.Nic{{Id: id(50), NetworkId: id(30), Mac: "02:00:00:00:00:03"}},
+		}},
+		SystemVms: []*hostspec.SystemVM{{
+			Id: id(60), InstanceName: "r-7-VM", Power: hostspec.PowerState_POWER_STATE_RUNNING, Vcpus: 1, MemoryMib: 128,
+			ImageSha256: systemSum, PoolId: id(10), Services: &netspec.NetSpec{NetworkId: id(30)},
+			Nics: []*hostspec.SystemNic{
+				{Id: id(61), Traffic: "guest", Mac: "02:00:00:00:00:04", NetworkId: id(30)},
+				{Id: id(62), Traffic: "public", Mac: "02:00:00:00:00:05", Bridge: "cloudbr1", Vlan: 7},
+				{Id: id(63), Traffic: "control", Mac: "02:00:00:00:00:06"},
+			},
 		}},
 	}
 }
@@ -49,8 +61,8 @@ func TestGood(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{}, problems(s)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if n := len(s.Pools) + len(s.Images) + len(s.Volumes) + len(s.Networks) + len(s.VMs); n != 5 {
-		t.Errorf("%d objects are usable, want 5", n)
+	if n := len(s.Pools) + len(s.Images) + len(s.Volumes) + len(s.Networks) + len(s.VMs) + len(s.SystemVMs); n != 7 {
+		t.Errorf("%d objects are usable, want 7", n)
 	}
 }
 
@@ -61,16 +73,16 @@ func TestProblems(t *testing.T) {
 		change func(s *hostspec.HostSpec)
 		want   []string
 	}{
-		{"pool path up and away", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/../etc" }, []string{"pool", "image", "volume"}},
-		{"pool path relative", func(s *hostspec.HostSpec) { s.Pools[0].Path = "srv" }, []string{"pool", "image", "volume"}},
-		{"pool path is root", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/" }, []string{"pool", "image", "volume"}},
-		{"pool in the system", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/etc/libvirt" }, []string{"pool", "image", "volume"}},
-		{"pool path with an option", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/a,file=/etc/shadow" }, []string{"pool", "image", "volume"}},
-		{"pool path with a line end", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/a\nb" }, []string{"pool", "image", "volume"}},
-		{"pool type unknown", func(s *hostspec.HostSpec) { s.Pools[0].Type = 99 }, []string{"pool", "image", "volume"}},
+		{"pool path up and away", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/../etc" }, []string{"pool", "image", "image", "volume", "system vm"}},
+		{"pool path relative", func(s *hostspec.HostSpec) { s.Pools[0].Path = "srv" }, []string{"pool", "image", "image", "volume", "system vm"}},
+		{"pool path is root", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/" }, []string{"pool", "image", "image", "volume", "system vm"}},
+		{"pool in the system", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/etc/libvirt" }, []string{"pool", "image", "image", "volume", "system vm"}},
+		{"pool path with an option", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/a,file=/etc/shadow" }, []string{"pool", "image", "image", "volume", "system vm"}},
+		{"pool path with a line end", func(s *hostspec.HostSpec) { s.Pools[0].Path = "/srv/a\nb" }, []string{"pool", "image", "image", "volume", "system vm"}},
+		{"pool type unknown", func(s *hostspec.HostSpec) { s.Pools[0].Type = 99 }, []string{"pool", "image", "image", "volume", "system vm"}},
 		{"nfs source with options", func(s *hostspec.HostSpec) {
 			s.Pools[0].Type, s.Pools[0].Source = hostspec.PoolType_POOL_TYPE_NFS, "-osuid,x:/y"
-		}, []string{"pool", "image", "volume"}},
+		}, []string{"pool", "image", "image", "volume", "system vm"}},
 		{"image name up and away", func(s *hostspec.HostSpec) { s.Images[0].Sha256 = "../../etc/passwd" }, []string{"image", "volume"}},
 		{"image name in capitals", func(s *hostspec.HostSpec) { s.Images[0].Sha256 = strings.ToUpper(sum) }, []string{"image", "volume"}},
 		{"image format", func(s *hostspec.HostSpec) { s.Images[0].Format = "vmdk" }, []string{"image", "volume"}},
@@ -79,7 +91,7 @@ func TestProblems(t *testing.T) {
 		{"volume too small", func(s *hostspec.HostSpec) { s.Volumes[0].SizeBytes = 1 }, []string{"volume"}},
 		{"volume blank without size", func(s *hostspec.HostSpec) { s.Volumes[0].SizeBytes, s.Volumes[0].ImageSha256 = 0, "" }, []string{"volume"}},
 		{"volume twice", func(s *hostspec.HostSpec) { s.Volumes = append(s.Volumes, proto.CloneOf(s.Volumes[0])) }, []string{"volume"}},
-		{"network id", func(s *hostspec.HostSpec) { s.Networks[0].Id = "x/../y" }, []string{"network", "vm"}},
+		{"network id", func(s *hostspec.HostSpec) { s.Networks[0].Id = "x/../y" }, []string{"network", "vm", "system vm"}},
 		{"vni too large", func(s *hostspec.HostSpec) { s.Networks[0].Segment = 1 << 24 }, []string{"network"}},
 		{"vlan too large", func(s *hostspec.HostSpec) {
 			s.Networks[0].Isolation, s.Networks[0].Segment = hostspec.Isolation_ISOLATION_VLAN, 4095
@@ -111,6 +123,20 @@ func TestProblems(t *testing.T) {
 			other.Id, other.InstanceName, other.Nics = id(41), "i-2-4-VM", nil
 			s.Vms = append(s.Vms, other)
 		}, []string{"vm"}},
+		{"system vm without its image", func(s *hostspec.HostSpec) { s.Images = s.Images[:1] }, []string{"system vm"}},
+		{"system vm of a disk image", func(s *hostspec.HostSpec) { s.SystemVms[0].ImageSha256 = sum }, []string{"system vm"}},
+		{"system image too large", func(s *hostspec.HostSpec) { s.Images[1].SizeBytes = 3 << 30 }, []string{"image", "system vm"}},
+		{"volume of a system image", func(s *hostspec.HostSpec) { s.Volumes[0].ImageSha256 = systemSum }, []string{"volume"}},
+		{"system vm with a vm's name", func(s *hostspec.HostSpec) { s.SystemVms[0].InstanceName = "i-2-3-VM" }, []string{"system vm"}},
+		{"system vm with a vm's id", func(s *hostspec.HostSpec) { s.SystemVms[0].Id = id(40) }, []string{"system vm"}},
+		{"system vm with a vm's nic", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[0].Id = id(50) }, []string{"system vm"}},
+		{"system vm name with markup", func(s *hostspec.HostSpec) { s.SystemVms[0].InstanceName = "a'/><x" }, []string{"system vm"}},
+		{"traffic unknown", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[0].Traffic = "storage" }, []string{"system vm"}},
+		{"guest traffic on a bridge", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[0].Bridge = "br0" }, []string{"system vm"}},
+		{"guest traffic of nobody", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[0].NetworkId = id(99) }, []string{"system vm"}},
+		{"public traffic nowhere", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[1].Bridge = "" }, []string{"system vm"}},
+		{"control traffic on a vlan", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[2].Vlan = 3 }, []string{"system vm"}},
+		{"a mac twice in a system vm", func(s *hostspec.HostSpec) { s.SystemVms[0].Nics[2].Mac = "02:00:00:00:00:04" }, []string{"system vm"}},
 		{"vm name twice", func(s *hostspec.HostSpec) {
 			other := proto.CloneOf(s.Vms[0])
 			other.Id, other.Disks, other.Nics = id(41), nil, nil
@@ -123,7 +149,7 @@ func TestProblems(t *testing.T) {
 			tt.change(spec)
 			s := Read(spec)
 			var got []string
-			for _, kind := range []Kind{Pool, Image, Volume, Network, VM} {
+			for _, kind := range []Kind{Pool, Image, Volume, Network, VM, SystemVM} {
 				for key := range s.Problems {
 					if key.Kind == kind {
 						got = append(got, kind.String())
@@ -193,6 +219,12 @@ func FuzzRead(f *testing.F) {
 				if len(leg.GetName()) > 15 || len(leg.GetBridge()) > 15 || strings.ContainsAny(leg.GetName()+leg.GetBridge(), "/ \n") {
 					t.Fatalf("leg %q on %q", leg.GetName(), leg.GetBridge())
 				}
+			}
+		}
+		for id, v := range s.SystemVMs {
+			checkID(t, id)
+			if strings.ContainsAny(v.GetInstanceName(), "/<>&'\" \n") || s.Images[v.GetImageSha256()] == nil {
+				t.Fatalf("system vm %q", v.GetInstanceName())
 			}
 		}
 		for id, vm := range s.VMs {

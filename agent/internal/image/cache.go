@@ -68,6 +68,8 @@ func (c *Cache) Has(pool *hostspec.StoragePool, want *hostspec.Image) (bool, err
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("look for image: %w", err)
+	case want.GetFormat() == desired.FormatSystemVM && info.IsDir():
+		return true, nil
 	case !info.Mode().IsRegular():
 		return false, desired.Permanent(errors.New("image is not a regular file"))
 	}
@@ -164,6 +166,9 @@ func (m *meter) Write(p []byte) (int, error) {
 
 // admit judges a verified file and gives it its name.
 func (c *Cache) admit(ctx context.Context, partial, final string, want *hostspec.Image) error {
+	if want.GetFormat() == desired.FormatSystemVM {
+		return c.unpack(partial, final)
+	}
 	if err := Judge(ctx, partial, want.GetFormat()); err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -212,6 +217,10 @@ func (c *Cache) Sweep(pool *hostspec.StoragePool, keep map[string]bool) error {
 		}
 		c.log.Info("removing image nobody uses", "path", path)
 		delete(c.unwanted, path)
+		if e.IsDir() {
+			errs = append(errs, removeSet(path))
+			continue
+		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove image: %w", err))
 		}
