@@ -12,6 +12,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/account"
 	"github.com/wispcloud/wisp/coordinator/internal/api/address"
+	alerts "github.com/wispcloud/wisp/coordinator/internal/api/alert"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apilimit"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apis"
 	"github.com/wispcloud/wisp/coordinator/internal/api/asyncjob"
@@ -126,7 +127,7 @@ func (a areas) commands(s *Server) []api.Command {
 	expunge := func(c *api.Call) bool { return compute.UsersMayExpunge(c.Read) }
 	return slices.Concat(
 		session.Commands(), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
-		user.Commands(user.Deps{Seal: s.seal}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop}), role.Commands(), domain.Commands(), limit.Commands(), event.Commands(),
+		user.Commands(user.Deps{Seal: s.seal}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop}), role.Commands(), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
@@ -144,7 +145,7 @@ func (a areas) commands(s *Server) []api.Command {
 // entities lists what parameters can refer to.
 func (a areas) entities() []api.Entity {
 	return slices.Concat(
-		asyncjob.Entities(), user.Entities(), role.Entities(), account.Entities(), domain.Entities(), event.Entities(),
+		asyncjob.Entities(), user.Entities(), role.Entities(), account.Entities(), domain.Entities(), event.Entities(), alerts.Entities(),
 		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), host.Entities(), storagepool.Entities(),
 		imagestore.Entities(), template.Entities(),
 		physical.Entities(), networkoffering.Entities(), guestnetwork.Entities(), address.Entities(), rule.Entities(),

@@ -73,3 +73,44 @@ func TestFilters(t *testing.T) {
 		}
 	}
 }
+
+// Users change what is theirs, admins what they see; a call without any condition changes nothing.
+func TestArchiveAndDelete(t *testing.T) {
+	c := world(t)
+	a := c.Must("root", "listEventTypes")
+	c.Golden("listEventTypes", a)
+	c.CheckSDK("listEventTypes", a)
+	id := func(n string) string { return cloud.NameID("event", n).String() }
+	left := func(user string, want int, params ...string) {
+		t.Helper()
+		rows, _ := c.Must(user, "listEvents", append(params, "listall", "true")...).Object["event"].([]any)
+		n := 0
+		for _, r := range rows {
+			if kind := r.(map[string]any)["type"]; kind != "EVENT.ARCHIVE" && kind != "EVENT.DELETE" {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s sees %d events, want %d", user, n, want)
+		}
+	}
+	for _, command := range []string{"archiveEvents", "deleteEvents"} {
+		for _, params := range [][]string{nil, {"startdate", "2026-01-01"}, {"ids", id("2")}, {"ids", id("0") + "," + id("2")}} {
+			if a := c.Call("a-user", command, params...); a.Status != 431 {
+				t.Errorf("%s %v by a user: %s", command, params, a.Raw)
+			}
+		}
+	}
+	left("root", 3)
+	a = c.Must("a-user", "archiveEvents", "ids", id("0"))
+	c.Golden("archiveEvents", a)
+	left("root", 2)
+	left("root", 2, "archived", "true")
+	c.Golden("deleteEvents", c.Must("a-user", "deleteEvents", "enddate", "2026-12-31"))
+	left("root", 2)
+	left("root", 0, "archived", "true")
+	c.Must("a-admin", "deleteEvents", "type", "VM.STOP")
+	left("root", 1)
+	c.Must("a-admin", "deleteEvents", "type", "VM.CREATE") // b-user's is not its own
+	left("root", 1)
+}
