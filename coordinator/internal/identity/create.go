@@ -61,6 +61,11 @@ func checkName(what, name string) error {
 
 // CreateDomain makes a domain below parent.
 func CreateDomain(tx *store.Tx, parent cloud.ID, name, network string) (*cloud.Domain, error) {
+	return CreateDomainAs(tx, cloud.ID{}, parent, name, network)
+}
+
+// CreateDomainAs is CreateDomain with an id of the caller's choice; zero is none.
+func CreateDomainAs(tx *store.Tx, id, parent cloud.ID, name, network string) (*cloud.Domain, error) {
 	if err := checkName("domain", name); err != nil {
 		return nil, err
 	}
@@ -68,8 +73,14 @@ func CreateDomain(tx *store.Tx, parent cloud.ID, name, network string) (*cloud.D
 	if !ok {
 		return nil, cloud.Errorf(cloud.Invalid, "Unable to find parent domain %s", parent)
 	}
+	if p.State != cloud.Enabled {
+		return nil, cloud.Errorf(cloud.Invalid, "Domain %s is being removed", p.Name)
+	}
+	if err := CheckNetworkDomain(network); err != nil {
+		return nil, err
+	}
 	d := &cloud.Domain{
-		ID: tx.NewID(), Name: name, ParentID: parent, Path: p.Path + "/" + name, Level: p.Level + 1, Network: network,
+		ID: orNew(tx, id), Name: name, ParentID: parent, Path: p.Path + "/" + name, Level: p.Level + 1, Network: network,
 		Created: tx.Now(),
 	}
 	err := tables.Domains.Put(tx, d)
@@ -83,13 +94,24 @@ func CreateDomain(tx *store.Tx, parent cloud.ID, name, network string) (*cloud.D
 	return d, nil
 }
 
+// orNew is the id that was asked for, or else a new one.
+func orNew(tx *store.Tx, id cloud.ID) cloud.ID {
+	if id.IsZero() {
+		return tx.NewID()
+	}
+	return id
+}
+
 // AccountSpec is what CreateAccount needs.
 type AccountSpec struct {
+	ID            cloud.ID // zero: a new one
 	Name          string
 	Type          cloud.AccountType
 	DomainID      cloud.ID
 	NetworkDomain string
 	System        bool
+	Role          *cloud.Role // nil: that of Type
+	Details       map[string]string
 }
 
 // CreateAccount makes an account.
@@ -97,19 +119,31 @@ func CreateAccount(tx *store.Tx, s AccountSpec) (*cloud.Account, error) {
 	if err := checkName("account", s.Name); err != nil {
 		return nil, err
 	}
-	if !tables.Domains.Has(tx, s.DomainID) {
+	d, ok := tables.Domains.Get(tx, s.DomainID)
+	if !ok {
 		return nil, cloud.Errorf(cloud.Invalid, "Unable to find domain %s", s.DomainID)
+	}
+	if d.State != cloud.Enabled {
+		return nil, cloud.Errorf(cloud.Invalid, "Domain %s is being removed", d.Name)
 	}
 	if s.Type == cloud.RootAdminAccount && Root(tx).ID != s.DomainID {
 		return nil, cloud.Errorf(cloud.Invalid, "A root admin's account can be in the ROOT domain only")
+	}
+	if err := CheckNetworkDomain(s.NetworkDomain); err != nil {
+		return nil, err
 	}
 	n, err := next(tx, "account")
 	if err != nil {
 		return nil, fmt.Errorf("create account %s: %w", s.Name, err)
 	}
 	a := &cloud.Account{
-		ID: tx.NewID(), Name: s.Name, Type: s.Type, DomainID: s.DomainID, NetworkDomain: s.NetworkDomain, Created: tx.Now(),
-		Number: n, System: s.System,
+		ID: orNew(tx, s.ID), Name: s.Name, Type: s.Type, DomainID: s.DomainID, NetworkDomain: s.NetworkDomain, Created: tx.Now(),
+		Number: n, System: s.System, Details: s.Details,
+	}
+	if s.Role != nil {
+		if err := SetRole(tx, a, s.Role); err != nil {
+			return nil, err
+		}
 	}
 	err = tables.Accounts.Put(tx, a)
 	var taken *store.Conflict
@@ -124,11 +158,13 @@ func CreateAccount(tx *store.Tx, s AccountSpec) (*cloud.Account, error) {
 
 // UserSpec is what CreateUser needs.
 type UserSpec struct {
+	ID                  cloud.ID // zero: a new one
 	AccountID           cloud.ID
 	Username            string
 	PasswordHash        string
 	FirstName, LastName string
 	Email, Timezone     string
+	Directory           bool // no password of its own
 }
 
 // CreateUser makes a user of an account.
@@ -141,8 +177,9 @@ func CreateUser(tx *store.Tx, s UserSpec) (*cloud.User, error) {
 		return nil, cloud.Errorf(cloud.Invalid, "Unable to find account %s", s.AccountID)
 	}
 	u := &cloud.User{
-		ID: tx.NewID(), AccountID: a.ID, DomainID: a.DomainID, Username: s.Username, PasswordHash: s.PasswordHash,
+		ID: orNew(tx, s.ID), AccountID: a.ID, DomainID: a.DomainID, Username: s.Username, PasswordHash: s.PasswordHash,
 		FirstName: s.FirstName, LastName: s.LastName, Email: s.Email, Timezone: s.Timezone, Created: tx.Now(),
+		Directory: s.Directory,
 	}
 	err := tables.Users.Put(tx, u)
 	var taken *store.Conflict

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -45,6 +46,17 @@ type Progress struct {
 	Again bool
 	// WaitOn are rows that have to change or go first.
 	WaitOn []cloud.ID
+}
+
+// Outcome is the progress as what a job's step says.
+func (p Progress) Outcome() job.Outcome {
+	switch {
+	case p.Done:
+		return job.Done()
+	case p.Again:
+		return job.Again()
+	}
+	return job.WaitOn(p.WaitOn...)
 }
 
 const (

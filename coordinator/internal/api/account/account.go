@@ -7,6 +7,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/limit"
+	"github.com/wispcloud/wisp/coordinator/internal/api/role"
 	"github.com/wispcloud/wisp/coordinator/internal/api/user"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
@@ -28,8 +29,18 @@ func Entities() []api.Entity {
 	}}
 }
 
+// Deps is what the commands need.
+type Deps struct {
+	// Owned are the kinds of things that accounts own, in the order in which they go.
+	Owned []identity.Owned
+	// Stop asks for a virtual machine to be stopped; it does nothing to one that is.
+	Stop func(tx *store.Tx, vm *cloud.VM, forced bool) error
+}
+
 // Commands lists the commands.
-func Commands() []api.Command { return []api.Command{list(), create()} }
+func Commands(d Deps) []api.Command {
+	return []api.Command{list(), create(), update(), enable(), lock(), d.disable(), d.remove(), markZone()}
+}
 
 // View is an account in an answer.
 type View struct {
@@ -60,11 +71,11 @@ type View struct {
 
 // NewView shows an account.
 func NewView(c *api.Call, a *cloud.Account) View {
-	role := user.RoleOf(a.Type)
+	r := identity.RoleOf(c.Read, a)
 	v := View{
-		ID: a.ID, Name: a.Name, Type: int(a.Type), RoleID: role.ID, RoleType: role.Type, RoleName: role.Name,
+		ID: a.ID, Name: a.Name, Type: int(a.Type), RoleID: r.ID, RoleType: role.TypeName(r.Type), RoleName: r.Name,
 		DomainID: a.DomainID, DefaultZoneID: a.DefaultZoneID, State: a.State.String(), NetworkDomain: a.NetworkDomain,
-		IsDefault: a.Number <= 2, Created: api.Time(a.Created), Totals: limit.OfAccount(c.Read, a),
+		IsDefault: identity.IsDefault(a), CleanupRequired: a.Removing, Details: a.Details, Created: api.Time(a.Created), Totals: limit.OfAccount(c.Read, a),
 	}
 	if d, ok := tables.Domains.Get(c.Read, a.DomainID); ok {
 		v.Domain, v.DomainPath = d.Name, d.Path
@@ -142,67 +153,8 @@ func (p *listParams) wants(a *cloud.Account) bool {
 		p.Name != "" && !strings.EqualFold(a.Name, p.Name),
 		p.Type != nil && *p.Type != int64(a.Type) && *p.Type != -1,
 		p.State != "" && !strings.EqualFold(p.State, a.State.String()),
-		p.Cleanup != nil && *p.Cleanup:
+		p.Cleanup != nil && *p.Cleanup != a.Removing:
 		return false
 	}
 	return true
-}
-
-type createParams struct {
-	Type          *int16            `api:"accounttype" doc:"0 user, 1 root admin, 2 domain admin"`
-	Username      string            `api:"username,required" doc:"name of the first user"`
-	Password      cloud.Secret      `api:"password,required" doc:"password of the first user"`
-	FirstName     string            `api:"firstname,required" doc:"first name of the user"`
-	LastName      string            `api:"lastname,required" doc:"last name of the user"`
-	Email         string            `api:"email,required" doc:"mail address of the user"`
-	Account       string            `api:"account" doc:"name of the account; that of the user where absent"`
-	DomainID      cloud.ID          `api:"domainid" ref:"domain,use" doc:"the account's domain; the caller's where absent"`
-	NetworkDomain string            `api:"networkdomain" doc:"DNS domain of its guest networks"`
-	Timezone      string            `api:"timezone" doc:"time zone of the user"`
-	Details       map[string]string `api:"accountdetails,map" doc:"further facts about the account"`
-}
-
-// hash is made before the transaction.
-func hash(_ *api.Call, p *createParams) (string, error) {
-	return identity.HashPassword(p.Password), nil
-}
-
-func create() api.Command {
-	return api.Command{
-		Name: "createAccount", Doc: "Makes an account with its first user.", Roles: api.RootAdmin | api.ResourceAdmin,
-		Event: "ACCOUNT.CREATE", Entity: "Account", Object: "account",
-		Run: api.ChangeWith(hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
-			name := p.Account
-			if name == "" {
-				name = p.Username
-			}
-			if p.DomainID.IsZero() {
-				p.DomainID = c.Domain.ID
-			}
-			kind := cloud.UserAccount
-			if p.Type != nil {
-				switch kind = cloud.AccountType(*p.Type); kind {
-				case cloud.UserAccount, cloud.RootAdminAccount, cloud.DomainAdminAccount:
-				default:
-					return View{}, cloud.Errorf(cloud.Invalid, "Invalid account type %d: it must be 0 (user), 1 (root admin) or 2 (domain admin)", *p.Type)
-				}
-			}
-			if kind == cloud.RootAdminAccount && !c.IsRoot() {
-				return View{}, cloud.Errorf(cloud.Denied, "Only a root admin can make root admins")
-			}
-			a, err := identity.CreateAccount(tx, identity.AccountSpec{Name: name, Type: kind, DomainID: p.DomainID, NetworkDomain: p.NetworkDomain})
-			if err != nil {
-				return View{}, err
-			}
-			_, err = identity.CreateUser(tx, identity.UserSpec{
-				AccountID: a.ID, Username: p.Username, PasswordHash: hash, FirstName: p.FirstName,
-				LastName: p.LastName, Email: p.Email, Timezone: p.Timezone,
-			})
-			if err != nil {
-				return View{}, err
-			}
-			c.Describe(a.ID, "creating Account. Account Name: "+name)
-			return NewView(c, a), nil
-		}),
-	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestAnswers(t *testing.T) {
-	c := apitest.New(t, apitest.Config{Commands: account.Commands()})
+	c := apitest.New(t, apitest.Config{Commands: account.Commands(account.Deps{})})
 	c.Update(func(tx *store.Tx) error {
 		return identity.Count(tx, c.Users["a-user"].Account.ID, cloud.ResourceVM, 3)
 	})
@@ -28,7 +28,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestWhoIsListed(t *testing.T) {
-	c := apitest.New(t, apitest.Config{Commands: account.Commands()})
+	c := apitest.New(t, apitest.Config{Commands: account.Commands(account.Deps{})})
 	for _, x := range []struct {
 		user   string
 		params []string
@@ -61,7 +61,7 @@ func TestWhoIsListed(t *testing.T) {
 }
 
 func TestWhoMayCreate(t *testing.T) {
-	c := apitest.New(t, apitest.Config{Commands: account.Commands()})
+	c := apitest.New(t, apitest.Config{Commands: account.Commands(account.Deps{})})
 	params := func(kind, domain string) []string {
 		return []string{
 			"accounttype", kind, "username", "n" + kind, "password", "p", "firstname", "N", "lastname", "W", "email", "n@example.org",

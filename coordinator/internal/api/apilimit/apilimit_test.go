@@ -20,7 +20,7 @@ func world(t *testing.T, settings ...string) *apitest.Cloud {
 	t.Helper()
 	throttle := api.NewThrottle()
 	c := apitest.New(t, apitest.Config{
-		Commands: append(apilimit.Commands(throttle), account.Commands()...), Entities: account.Entities(), Throttle: throttle,
+		Commands: append(apilimit.Commands(throttle), account.Commands(account.Deps{})...), Entities: account.Entities(), Throttle: throttle,
 	})
 	c.Update(func(tx *store.Tx) error {
 		for i := 0; i < len(settings); i += 2 {

@@ -24,8 +24,16 @@ func Entities() []api.Entity {
 	}}
 }
 
+// Deps is what the commands need.
+type Deps struct {
+	// Owned are the kinds of things that accounts own, and OfDomains those of domains, in the order in which they go.
+	Owned, OfDomains []identity.Owned
+}
+
 // Commands lists the commands.
-func Commands() []api.Command { return []api.Command{list(), create()} }
+func Commands(d Deps) []api.Command {
+	return []api.Command{list(), children(), create(), update(), d.remove()}
+}
 
 // View is a domain in an answer.
 type View struct {
@@ -91,25 +99,36 @@ func list() api.Command {
 	}
 }
 
-type createParams struct {
-	Name          string   `api:"name,required" doc:"name of the new domain"`
-	ParentID      cloud.ID `api:"parentdomainid" ref:"domain" doc:"the domain above it; ROOT where absent"`
-	NetworkDomain string   `api:"networkdomain" doc:"DNS domain of its guest networks"`
+type childrenParams struct {
+	api.ListParams
+	ID        cloud.ID `api:"id" ref:"domain,use" doc:"the domain; the caller's where absent"`
+	Name      string   `api:"name" doc:"only domains of this name"`
+	Recursive bool     `api:"isrecursive" doc:"all domains below it, not only those right below"`
+	ListAll   bool     `api:"listall" doc:"the same, where id is absent"`
 }
 
-func create() api.Command {
+func children() api.Command {
 	return api.Command{
-		Name: "createDomain", Doc: "Makes a domain.", Roles: api.AdminOnly, Event: "DOMAIN.CREATE", Entity: "Domain", Object: "domain",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (View, error) {
-			if p.ParentID.IsZero() {
-				p.ParentID = identity.Root(tx).ID
-			}
-			d, err := identity.CreateDomain(tx, p.ParentID, p.Name, p.NetworkDomain)
-			if err != nil {
-				return View{}, err
-			}
-			c.Describe(d.ID, "creating Domain. Domain Name: "+d.Name)
-			return NewView(tx, d), nil
+		Name: "listDomainChildren", Doc: "Lists the domains below a domain.", Roles: api.Admins, Object: "domain",
+		Run: api.List(api.Lister[childrenParams, cloud.Domain, View]{
+			Rows: func(c *api.Call, p *childrenParams) (iter.Seq[*cloud.Domain], error) {
+				top := c.Domain
+				if !p.ID.IsZero() {
+					top, _ = tables.Domains.Get(c.Read, p.ID)
+				}
+				all := identity.Subtree(c.Read, top)[1:]
+				return func(yield func(*cloud.Domain) bool) {
+					for _, d := range all {
+						below := p.Recursive || p.ListAll && p.ID.IsZero() || d.ParentID == top.ID
+						if below && (p.Name == "" || strings.EqualFold(p.Name, d.Name)) && !yield(d) {
+							return
+						}
+					}
+				}, nil
+			},
+			Visible: func(c *api.Call, d *cloud.Domain) bool { return c.InDomain(d.ID) },
+			Keyword: func(d *cloud.Domain) string { return d.Name },
+			View:    func(c *api.Call, d *cloud.Domain) View { return NewView(c.Read, d) },
 		}),
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestAnswers(t *testing.T) {
-	c := apitest.New(t, apitest.Config{Commands: domain.Commands()})
+	c := apitest.New(t, apitest.Config{Commands: domain.Commands(domain.Deps{})})
 	a := c.Must("a-admin", "listDomains", "name", "x")
 	c.Golden("listDomains", a)
 	c.CheckSDK("listDomains", a)
@@ -21,7 +21,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestWhoSeesWhich(t *testing.T) {
-	c := apitest.New(t, apitest.Config{Commands: domain.Commands()})
+	c := apitest.New(t, apitest.Config{Commands: domain.Commands(domain.Deps{})})
 	for _, x := range []struct {
 		user   string
 		params []string

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/role"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/seal"
@@ -32,28 +33,7 @@ func Entities() []api.Entity {
 
 // Commands lists the commands.
 func Commands(d Deps) []api.Command {
-	return []api.Command{list(), get(), d.register(), d.keys(), create()}
-}
-
-// Role is what newer clients call an account's type.
-type Role struct {
-	ID         cloud.ID
-	Type, Name string
-}
-
-// RoleOf gives the role of an account type; its id is the same in every cloud.
-func RoleOf(t cloud.AccountType) Role {
-	r := Role{Type: "User", Name: "User"}
-	switch t {
-	case cloud.RootAdminAccount:
-		r = Role{Type: "Admin", Name: "Root Admin"}
-	case cloud.DomainAdminAccount:
-		r = Role{Type: "DomainAdmin", Name: "Domain Admin"}
-	case cloud.ResourceDomainAdminAccount:
-		r = Role{Type: "ResourceAdmin", Name: "Resource Admin"}
-	}
-	r.ID = cloud.NameID("role", r.Name)
-	return r
+	return []api.Command{list(), get(), d.register(), d.keys(), create(), d.update(), remove(), lock(), enable(), disable()}
 }
 
 // View is a user in an answer. It has no keys: those are told by getUserKeys and registerUserKeys, to whom they are.
@@ -87,10 +67,13 @@ func NewView(c *api.Call, u *cloud.User) View {
 		Created: api.Time(u.Created), State: u.State.String(), AccountID: u.AccountID, UserSource: "native",
 		DomainID: u.DomainID, Timezone: u.Timezone,
 	}
+	if u.Directory {
+		v.UserSource = "ldap"
+	}
 	if a, ok := tables.Accounts.Get(c.Read, u.AccountID); ok {
-		r := RoleOf(a.Type)
-		v.Account, v.AccountType, v.IsDefault = a.Name, int(a.Type), a.Number <= 2
-		v.RoleID, v.RoleType, v.RoleName = r.ID, r.Type, r.Name
+		r := identity.RoleOf(c.Read, a)
+		v.Account, v.AccountType, v.IsDefault = a.Name, int(a.Type), identity.IsDefault(a)
+		v.RoleID, v.RoleType, v.RoleName = r.ID, role.TypeName(r.Type), r.Name
 	}
 	if d, ok := tables.Domains.Get(c.Read, u.DomainID); ok {
 		v.Domain = d.Name
@@ -199,6 +182,9 @@ func mayHold(c *api.Call, id cloud.ID) (*cloud.User, error) {
 	if !ok || a.System || !identity.MayHoldKeys(c.User, c.Account.Type, u, a.Type, c.InDomain(u.DomainID)) {
 		return nil, api.NoEntity("id", id)
 	}
+	if u.ID != c.User.ID && c.MayManage(a) != nil {
+		return nil, api.NoEntity("id", id)
+	}
 	return u, nil
 }
 
@@ -228,47 +214,6 @@ func (d Deps) keys() api.Command {
 			}
 			secret, err := d.Seal.Open(u.SecretKey)
 			return Keys{u.APIKey, secret}, err
-		}),
-	}
-}
-
-type createParams struct {
-	Account   string       `api:"account,required" doc:"the account of the new user"`
-	DomainID  cloud.ID     `api:"domainid" ref:"domain,use" doc:"the account's domain; the caller's where absent"`
-	Username  string       `api:"username,required" doc:"the name it logs in with"`
-	Password  cloud.Secret `api:"password,required" doc:"its password"`
-	FirstName string       `api:"firstname,required" doc:"first name"`
-	LastName  string       `api:"lastname,required" doc:"last name"`
-	Email     string       `api:"email,required" doc:"mail address"`
-	Timezone  string       `api:"timezone" doc:"its time zone"`
-}
-
-// hash is made before the transaction.
-func hash(_ *api.Call, p *createParams) (string, error) {
-	return identity.HashPassword(p.Password), nil
-}
-
-func create() api.Command {
-	return api.Command{
-		Name: "createUser", Doc: "Makes a user of an account.", Roles: api.RootAdmin | api.ResourceAdmin,
-		Event: "USER.CREATE", Entity: "User", Object: "user",
-		Run: api.ChangeWith(hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
-			a, err := c.OwnerFor(p.Account, p.DomainID, cloud.ID{})
-			if err != nil {
-				return View{}, err
-			}
-			if a.Type == cloud.RootAdminAccount && !c.IsRoot() || a.System {
-				return View{}, cloud.Errorf(cloud.Denied, "Users of account %s cannot be made by %s", a.Name, c.Account.Name)
-			}
-			u, err := identity.CreateUser(tx, identity.UserSpec{
-				AccountID: a.ID, Username: p.Username, PasswordHash: hash, FirstName: p.FirstName,
-				LastName: p.LastName, Email: p.Email, Timezone: p.Timezone,
-			})
-			if err != nil {
-				return View{}, err
-			}
-			c.Describe(u.ID, "creating User. User Name: "+u.Username)
-			return NewView(c, u), nil
 		}),
 	}
 }

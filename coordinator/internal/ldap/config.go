@@ -1,0 +1,107 @@
+package ldap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/settings"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+func text(name, value, doc string) *settings.Def {
+	return settings.Define(settings.Def{Name: name, Category: "Advanced", Type: settings.String, Default: value, Scopes: settings.Domain, Doc: doc})
+}
+
+// What servers added by addLdapConfiguration are asked with, by the names of newer CloudStack.
+var (
+	baseDN     = text("ldap.basedn", "", "Where in the directory users are searched, as ou=people,dc=example,dc=org.")
+	bindDN     = text("ldap.bind.principal", "", "The entry that may search the directory; empty searches as nobody.")
+	attribute  = text("ldap.username.attribute", "uid", "The attribute that is the user's name.")
+	object     = text("ldap.user.object", "inetOrgPerson", "The object class of users.")
+	bindSecret = settings.Define(settings.Def{
+		Name: "ldap.bind.password", Category: "Secure", Type: settings.String, Secret: true, Doc: "The password of ldap.bind.principal.",
+	})
+	useTLS = settings.Define(settings.Def{
+		Name: "ldap.tls.enabled", Category: "Advanced", Type: settings.Boolean, Default: "false", Scopes: settings.Domain,
+		Doc: "Whether directories are asked over TLS (ldaps).",
+	})
+	rootAdmins = settings.Define(settings.Def{
+		Name: "ldap.root.admins", Category: "Advanced", Type: settings.Boolean, Default: "false",
+		Doc: "Whether a directory's word lets root admins in, too. Whoever manages the directory then can become one.",
+	})
+)
+
+// Settings lists the settings of this package.
+func Settings() []*settings.Def {
+	return []*settings.Def{baseDN, bindDN, attribute, object, bindSecret, useTLS, rootAdmins}
+}
+
+// Opener opens what is sealed.
+type Opener interface {
+	Open(cloud.Sealed) (string, error)
+}
+
+// Of gives a row as it is to be asked, with the settings where the row says nothing.
+func Of(r store.Reader, k Opener, row *cloud.LDAPServer) (Server, error) {
+	s := Server{
+		Host: row.Hostname, Port: row.Port, TLS: row.TLS, Authorities: row.Authorities, BindDN: row.BindDN,
+		Base: row.SearchBase, Filter: row.QueryFilter,
+	}
+	sealed := row.BindPassword
+	if !row.Single {
+		d := row.DomainID
+		s.Base, s.BindDN, s.TLS = baseDN.Text(r, d), bindDN.Text(r, d), useTLS.Bool(r, d)
+		s.Filter, s.UserAttribute = "(objectClass="+object.Text(r, d)+")", attribute.Text(r, d)
+		sealed, _ = bindSecret.Sealed(r)
+	}
+	if len(sealed) > 0 {
+		p, err := k.Open(sealed)
+		if err != nil {
+			return s, fmt.Errorf("open the bind password of %s: %w", row.Hostname, err)
+		}
+		s.BindSecret = cloud.Secret(p)
+	}
+	return s, nil
+}
+
+// For lists the servers that know users of a domain: its own, then those of the domains above it, then everybody's.
+func For(r store.Reader, domain cloud.ID) []*cloud.LDAPServer {
+	var all []*cloud.LDAPServer
+	for id := domain; ; {
+		for s := range tables.LDAPServers.By(r, "domain", store.K(id)) {
+			all = append(all, s)
+		}
+		if id.IsZero() {
+			return all
+		}
+		d, ok := tables.Domains.Get(r, id)
+		if id = (cloud.ID{}); ok {
+			id = d.ParentID
+		}
+	}
+}
+
+// Authenticate asks the servers of a user's domain, one after the other, until one says yes. Root admins are asked about
+// only where a setting says so. An error means that no server said yes and at least one could not be asked.
+func Authenticate(ctx context.Context, r store.Reader, k Opener, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
+	if p == "" || a.Type == cloud.RootAdminAccount && !rootAdmins.Bool(r) {
+		return false, nil
+	}
+	var trouble []error
+	for _, row := range For(r, u.DomainID) {
+		s, err := Of(r, k, row)
+		if err == nil {
+			var ok bool
+			if ok, err = s.Check(ctx, User{Name: u.Username, Email: u.Email, FullName: u.FirstName + " " + u.LastName}, p); ok {
+				return true, nil
+			}
+		}
+		if err != nil {
+			trouble = append(trouble, err)
+		}
+	}
+	return false, errors.Join(trouble...)
+}
