@@ -23,6 +23,7 @@ var samples = map[string]string{
 	"name": "name", "netmask": "255.255.255.0", "networktype": "Advanced", "privateport": "80", "protocol": "tcp",
 	"publicport": "80", "startip": "192.0.2.10", "startport": "80", "supportedservices": "Dhcp", "templatefilter": "all",
 	"publickey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p", "traffictype": "Guest", "enabled": "true", "listTemplates.templatefilter": "executable", "createVlanIpRange.forvirtualnetwork": "true",
+	"deleteUserFromProject.userid": cloud.NameID("nobody's", "user").String(), "updateProjectInvitation.projectid": cloud.NameID("nobody's", "project").String(),
 }
 
 // identifier is a parameter of a command that takes ids of rows.

@@ -188,17 +188,37 @@ func (w *world) infrastructure() estate {
 	return e
 }
 
-// estateOf gives a caller one of everything. n tells estates apart where something is unique.
+// estateOf gives a caller one of everything, and a project that is empty. n tells estates apart where something is unique.
 func (w *world) estateOf(caller string, n uint64, infra estate) estate {
 	w.t.Helper()
 	u := w.callers[caller]
-	a, d, zone := u.AccountID, u.DomainID, infra["zone"]
-	e := estate{"account": a, "domain": d, "user": u.ID}
+	var project *cloud.Project
+	w.update(func(tx *store.Tx) (err error) {
+		owner, _ := tables.Accounts.Get(tx, u.AccountID)
+		project, err = identity.CreateProject(tx, owner, "project of "+caller, "")
+		return errors.Join(err, tables.ProjectInvitations.Put(tx, &cloud.ProjectInvitation{
+			ID: cloud.NameID(caller, "projectinvitation"), ProjectID: project.ID, DomainID: u.DomainID, Email: "a@example.org",
+		}))
+	})
+	e := w.belongings(caller, holder{u.AccountID, u.DomainID, u.ID}, n, infra)
+	e["account"], e["domain"], e["user"], e["project"] = u.AccountID, u.DomainID, u.ID, project.ID
+	e["projectinvitation"] = cloud.NameID(caller, "projectinvitation")
+	return e
+}
+
+// holder is whose rows are: an account's, or a project's, with a user who acts for it.
+type holder struct{ account, domain, user cloud.ID }
+
+// belongings gives an account one of everything that accounts own.
+func (w *world) belongings(caller string, h holder, n uint64, infra estate) estate {
+	w.t.Helper()
+	a, d, zone := h.account, h.domain, infra["zone"]
+	e := estate{}
 	id := func(entity string) cloud.ID {
 		e[entity] = cloud.NameID(caller, entity)
 		return e[entity]
 	}
-	address := netip.AddrFrom4([4]byte{198, 51, 100, byte(n)})
+	address := netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
 	w.update(func(tx *store.Tx) error {
 		net, vm, ip := id("network"), id("virtualmachine"), id("ipaddress")
 		return errors.Join(
@@ -225,13 +245,27 @@ func (w *world) estateOf(caller string, n uint64, infra estate) estate {
 			}),
 			tables.Templates.Put(tx, &cloud.Template{ID: id("template"), Name: "private", AccountID: a, DomainID: d, State: cloud.TemplateReady, OSTypeID: infra["ostype"]}),
 			tables.SSHKeyPairs.Put(tx, &cloud.SSHKeyPair{ID: id("sshkeypair"), Name: "key", AccountID: a, DomainID: d}),
-			tables.Jobs.Put(tx, &cloud.Job{ID: id("asyncjobs"), Command: "startVirtualMachine", UserID: u.ID, AccountID: a, DomainID: d, Status: cloud.JobSucceeded, Result: w.seal.Seal(`{"success":true}`)}),
-			tables.Events.Put(tx, &cloud.Event{ID: id("event"), Type: "VM.START", UserID: u.ID, AccountID: a, DomainID: d, Created: tx.Now(), ResourceID: vm}),
+			tables.Jobs.Put(tx, &cloud.Job{ID: id("asyncjobs"), Command: "startVirtualMachine", UserID: h.user, AccountID: a, DomainID: d, Status: cloud.JobSucceeded, Result: w.seal.Seal(`{"success":true}`)}),
+			tables.Events.Put(tx, &cloud.Event{ID: id("event"), Type: "VM.START", UserID: h.user, AccountID: a, DomainID: d, Created: tx.Now(), ResourceID: vm}),
 			tables.Zones.Put(tx, &cloud.Zone{ID: id("zone"), Name: "zone of " + caller, DomainID: d, AllocationState: cloud.AllocationEnabled}),
 			tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{ID: id("serviceoffering"), Name: "of " + caller, CPUs: 1, MemoryMiB: 64, DomainIDs: []cloud.ID{d}}),
 			tables.DiskOfferings.Put(tx, &cloud.DiskOffering{ID: id("diskoffering"), Name: "of " + caller, DomainIDs: []cloud.ID{d}}),
 			tables.NetworkOfferings.Put(tx, &cloud.NetworkOffering{ID: id("networkoffering"), Name: "of " + caller, TrafficType: "Guest", State: cloud.OfferingEnabled, DomainIDs: []cloud.ID{d}}),
+			w.tagAll(tx, caller, e, a, d),
 		)
 	})
 	return e
+}
+
+// tagAll puts a tag at everything that an account has; its value is the account's name in the test.
+func (w *world) tagAll(tx *store.Tx, caller string, e estate, a, d cloud.ID) error {
+	for entity, id := range e {
+		err := tables.Tags.Put(tx, &cloud.Tag{
+			ID: cloud.NameID(caller, "tag of "+entity), ResourceType: "UserVm", ResourceID: id, Key: "of", Value: caller, AccountID: a, DomainID: d,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
