@@ -66,7 +66,11 @@ func (c *Call) taggedWith(id cloud.ID, want map[string]string) bool {
 
 // rowID finds the ID of rows of a type: their field ID. nil where they have none.
 func rowID[Row any]() func(*Row) cloud.ID {
-	f, ok := reflect.TypeFor[Row]().FieldByName("ID")
+	t := reflect.TypeFor[Row]()
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	f, ok := t.FieldByName("ID")
 	if !ok || f.Type != reflect.TypeFor[cloud.ID]() {
 		return nil
 	}
