@@ -101,8 +101,9 @@ var rootModules = slices.Concat(
 	[]string{"virtio_balloon", "virtio_rng", "button", "evdev", "pvpanic_mmio", "pvpanic_pci"},
 	// Links.
 	[]string{"8021q", "dummy", "ifb", "macvlan", "veth", "vrf", "vxlan"},
-	// Firewall and address translation.
+	// Firewall and address translation. The matches for ICMP are in ip_tables and ip6_tables.
 	[]string{
+		"ip_tables", "ip6_tables",
 		"nf_tables", "nft_*", "nfnetlink", "nfnetlink_log", "nf_log_syslog", "nf_conntrack", "nf_conntrack_netlink", "nf_nat",
 		"nf_conntrack_ftp", "nf_nat_ftp", "nf_conntrack_tftp", "nf_nat_tftp", "nf_conntrack_sip", "nf_nat_sip",
 		"nf_conntrack_pptp", "nf_nat_pptp", "xt_*", "ipt_REJECT", "ipt_ECN", "ipt_ah", "ip6t_*", "ip_set", "ip_set_*",
