@@ -260,6 +260,7 @@ type ImageStore struct {
 	Details  map[string]string `row:"8"`
 	Capacity uint64            `row:"9"`
 	Used     uint64            `row:"10"`
+	ReadOnly bool              `row:"11"` // nothing new is put there
 	Unknown  Unknown
 }
 

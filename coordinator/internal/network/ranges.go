@@ -197,16 +197,16 @@ func (a *Area) DeleteRange(tx *store.Tx, v *cloud.VLANRange) error {
 	return errors.Join(append(errs, tables.VLANRanges.Delete(tx, v.ID))...)
 }
 
-// rangesFor lists the ranges of a zone that an account may have addresses of, its own ones first, then the oldest.
+// rangesFor lists the ranges of a zone that an account may have addresses of, what is dedicated to it first, then the oldest.
 func rangesFor(r store.Reader, zone, account cloud.ID) []*cloud.VLANRange {
 	var list []*cloud.VLANRange
 	for v := range tables.VLANRanges.By(r, "zone", store.K(zone)) {
-		if v.ForVirtualNetwork && !v.ForSystemVMs && (v.AccountID.IsZero() || v.AccountID == account) {
+		if v.ForVirtualNetwork && !v.ForSystemVMs && mayHave(r, account, v.AccountID, v.DomainID) {
 			list = append(list, v)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b *cloud.VLANRange) int {
-		if own := cmp.Compare(boolRank(a.AccountID.IsZero()), boolRank(b.AccountID.IsZero())); own != 0 {
+		if own := cmp.Compare(boolRank(a.DomainID.IsZero()), boolRank(b.DomainID.IsZero())); own != 0 {
 			return own
 		}
 		return a.Created.Compare(b.Created)

@@ -21,6 +21,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/config"
 	"github.com/wispcloud/wisp/coordinator/internal/api/domain"
 	"github.com/wispcloud/wisp/coordinator/internal/api/event"
+	"github.com/wispcloud/wisp/coordinator/internal/api/group"
 	"github.com/wispcloud/wisp/coordinator/internal/api/host"
 	"github.com/wispcloud/wisp/coordinator/internal/api/hypervisor"
 	"github.com/wispcloud/wisp/coordinator/internal/api/imagestore"
@@ -32,14 +33,17 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/physical"
 	"github.com/wispcloud/wisp/coordinator/internal/api/pod"
 	"github.com/wispcloud/wisp/coordinator/internal/api/project"
+	"github.com/wispcloud/wisp/coordinator/internal/api/region"
 	"github.com/wispcloud/wisp/coordinator/internal/api/role"
 	"github.com/wispcloud/wisp/coordinator/internal/api/rule"
 	"github.com/wispcloud/wisp/coordinator/internal/api/session"
 	"github.com/wispcloud/wisp/coordinator/internal/api/sshkey"
 	"github.com/wispcloud/wisp/coordinator/internal/api/storagepool"
+	"github.com/wispcloud/wisp/coordinator/internal/api/storagerange"
 	"github.com/wispcloud/wisp/coordinator/internal/api/tag"
 	"github.com/wispcloud/wisp/coordinator/internal/api/template"
 	"github.com/wispcloud/wisp/coordinator/internal/api/user"
+	"github.com/wispcloud/wisp/coordinator/internal/api/userdata"
 	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
 	"github.com/wispcloud/wisp/coordinator/internal/api/volume"
 	"github.com/wispcloud/wisp/coordinator/internal/api/zone"
@@ -128,7 +132,7 @@ func (a areas) commands(s *Server) []api.Command {
 	return slices.Concat(
 		session.Commands(), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
 		user.Commands(user.Deps{Seal: s.seal}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop}), role.Commands(), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
-		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), ostype.Commands(), capacity.Commands(),
+		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
 		}),
@@ -136,7 +140,7 @@ func (a areas) commands(s *Server) []api.Command {
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),
 		rule.Commands(rule.Deps{Area: a.network}),
-		offering.Commands(), sshkey.Commands(), volume.Commands(), tag.Commands(),
+		offering.Commands(), sshkey.Commands(), group.Commands(), userdata.Commands(userdata.Deps{Area: a.compute}), volume.Commands(), tag.Commands(),
 		project.Commands(project.Deps{Seal: s.seal, Stop: a.compute.Stop, Owned: a.owned}),
 		vm.Commands(vm.Deps{Area: a.compute, Usage: a.usage.of, DefaultNetworks: network.DefaultNetworks}),
 	)
@@ -146,17 +150,17 @@ func (a areas) commands(s *Server) []api.Command {
 func (a areas) entities() []api.Entity {
 	return slices.Concat(
 		asyncjob.Entities(), user.Entities(), role.Entities(), account.Entities(), domain.Entities(), event.Entities(), alerts.Entities(),
-		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), host.Entities(), storagepool.Entities(),
+		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), hypervisor.Entities(), storagerange.Entities(), host.Entities(), storagepool.Entities(),
 		imagestore.Entities(), template.Entities(),
 		physical.Entities(), networkoffering.Entities(), guestnetwork.Entities(), address.Entities(), rule.Entities(),
-		offering.Entities(), volume.Entities(), vm.Entities(), project.Entities(),
+		offering.Entities(), group.Entities(), userdata.Entities(), volume.Entities(), vm.Entities(), project.Entities(),
 	)
 }
 
 // seed makes what a new cloud has beside its first administrator.
 func (s *Server) seed(tx *store.Tx) error {
 	return errors.Join(
-		pki.Bootstrap(tx, s.seal), infra.SeedOSTypes(tx), compute.Seed(tx), s.areas.network.Bootstrap(tx),
+		pki.Bootstrap(tx, s.seal), infra.SeedOSTypes(tx), infra.SeedSite(tx), compute.Seed(tx), s.areas.network.Bootstrap(tx),
 	)
 }
 

@@ -61,6 +61,9 @@ func RemoveImageStore(tx *store.Tx, id cloud.ID) error {
 func storeFor(r store.Reader, zone cloud.ID) (*cloud.ImageStore, bool) {
 	var everywhere *cloud.ImageStore
 	for s := range tables.ImageStores.All(r) {
+		if s.ReadOnly {
+			continue
+		}
 		if s.ZoneID == zone || zone.IsZero() {
 			return s, true
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -23,7 +24,9 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/imagestore"
 	"github.com/wispcloud/wisp/coordinator/internal/api/ostype"
 	"github.com/wispcloud/wisp/coordinator/internal/api/pod"
+	"github.com/wispcloud/wisp/coordinator/internal/api/region"
 	"github.com/wispcloud/wisp/coordinator/internal/api/storagepool"
+	"github.com/wispcloud/wisp/coordinator/internal/api/storagerange"
 	"github.com/wispcloud/wisp/coordinator/internal/api/template"
 	"github.com/wispcloud/wisp/coordinator/internal/api/zone"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -66,7 +69,7 @@ func newSiteWith(t *testing.T, log io.Writer) *site {
 			vms := &compute.Area{Net: computetest.Networks{}, Seal: k}
 			return slices.Concat(
 				zone.Commands(), pod.Commands(), cluster.Commands(), storagepool.Commands(), imagestore.Commands(), hypervisor.Commands(),
-				ostype.Commands(), capacity.Commands(), template.Commands(template.Deps{Count: identity.Count}),
+				ostype.Commands(), capacity.Commands(), region.Commands(), storagerange.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 				host.Commands(host.Deps{
 					Authority:  func() (*pki.Authority, error) { return s.keys.Authority() },
 					DropVolume: func(tx *store.Tx, v *cloud.Volume) error { return tables.Volumes.Delete(tx, v.ID) },
@@ -75,7 +78,7 @@ func newSiteWith(t *testing.T, log io.Writer) *site {
 			)
 		},
 		Entities: slices.Concat(zone.Entities(), pod.Entities(), cluster.Entities(), host.Entities(), storagepool.Entities(),
-			imagestore.Entities(), ostype.Entities(), template.Entities(), []api.Entity{vmEntity}),
+			imagestore.Entities(), ostype.Entities(), hypervisor.Entities(), storagerange.Entities(), template.Entities(), []api.Entity{vmEntity}),
 		Settings: [][]*settings.Def{storage.Settings(), compute.Settings(), infra.Settings(), hostlink.Settings()},
 		Log:      log,
 	})
@@ -86,7 +89,7 @@ func newSiteWith(t *testing.T, log io.Writer) *site {
 		if err := infra.Announce(tx, "c1", "192.0.2.1:8250"); err != nil {
 			return err
 		}
-		return infra.SeedOSTypes(tx)
+		return errors.Join(infra.SeedOSTypes(tx), infra.SeedSite(tx))
 	})
 	for t := range tables.OSTypes.All(s.Read()) {
 		s.Name(t.ID, "ostype:"+t.Description)

@@ -1,4 +1,4 @@
-// Package hypervisor holds listHypervisors.
+// Package hypervisor holds the commands of hypervisors and of what is expected of them.
 package hypervisor
 
 import (
@@ -21,7 +21,7 @@ type params struct {
 
 // Commands lists the commands of this package.
 func Commands() []api.Command {
-	return []api.Command{{
+	return []api.Command{listCapabilities(), updateCapability(), {
 		Name: "listHypervisors", Doc: "Lists the hypervisors that VMs can run on.", Roles: api.Everyone, Object: "hypervisor",
 		Run: api.List(api.Lister[params, Answer, Answer]{
 			Rows: func(*api.Call, *params) (iter.Seq[*Answer], error) {

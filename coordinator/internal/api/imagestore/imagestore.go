@@ -13,7 +13,7 @@ import (
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{addOld(), add(), list(), remove()} }
+func Commands() []api.Command { return []api.Command{addOld(), add(), list(), update(), remove()} }
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
@@ -44,7 +44,7 @@ type Answer struct {
 func view(c *api.Call, s *cloud.ImageStore) Answer {
 	a := Answer{
 		ID: s.ID, Name: s.Name, URL: s.URL, Protocol: "file", ProviderName: s.Provider, Scope: s.Scope, ZoneID: s.ZoneID,
-		DiskSizeTotal: s.Capacity, DiskSizeUsed: s.Used, Details: s.Details,
+		DiskSizeTotal: s.Capacity, DiskSizeUsed: s.Used, Details: s.Details, ReadOnly: s.ReadOnly,
 	}
 	if z, ok := tables.Zones.Get(c.Read, s.ZoneID); ok {
 		a.ZoneName = z.Name
@@ -83,6 +83,27 @@ func add() api.Command {
 	}
 }
 
+type updateParams struct {
+	ID       cloud.ID `api:"id,required" ref:"imagestore" doc:"the image store"`
+	Name     string   `api:"name" since:"4.19" doc:"new name"`
+	ReadOnly *bool    `api:"readonly" doc:"true: nothing new is put there, what is there is served"`
+}
+
+func update() api.Command {
+	return api.Command{
+		Name: "updateImageStore", Doc: "Renames an image store, or closes it for what is new.", Since: "4.15", Roles: api.AdminOnly,
+		Event: "IMAGE.STORE.UPDATE", Entity: "ImageStore", Object: "imagestore",
+		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
+			s, err := storage.UpdateImageStore(tx, p.ID, p.Name, p.ReadOnly)
+			if err != nil {
+				return Answer{}, err
+			}
+			c.Describe(s.ID, "secondary storage "+s.URL)
+			return view(c, s), nil
+		}),
+	}
+}
+
 type removeParams struct {
 	ID cloud.ID `api:"id,required" ref:"imagestore" doc:"the image store"`
 }
@@ -118,7 +139,7 @@ func list() api.Command {
 						keep := (p.ID.IsZero() || p.ID == s.ID) && (p.Name == "" || p.Name == s.Name) &&
 							(p.ZoneID.IsZero() || s.ZoneID.IsZero() || p.ZoneID == s.ZoneID) &&
 							(p.Provider == "" || strings.EqualFold(p.Provider, s.Provider)) &&
-							(p.Protocol == "" || strings.EqualFold(p.Protocol, "file")) && (p.ReadOnly == nil || !*p.ReadOnly)
+							(p.Protocol == "" || strings.EqualFold(p.Protocol, "file")) && (p.ReadOnly == nil || *p.ReadOnly == s.ReadOnly)
 						if keep && !yield(s) {
 							return
 						}

@@ -12,7 +12,7 @@ import (
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{types(), categories()} }
+func Commands() []api.Command { return []api.Command{types(), categories(), add(), update(), remove()} }
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
@@ -38,6 +38,14 @@ type Answer struct {
 type Category struct {
 	ID   cloud.ID `json:"id" doc:"the category"`
 	Name string   `json:"name" doc:"its name"`
+}
+
+func view(r store.Reader, t *cloud.OSType) Answer {
+	a := Answer{ID: t.ID, OSCategoryID: t.CategoryID, Description: t.Description, Name: t.Description, UserDefined: t.UserDefined}
+	if k, ok := tables.OSCategories.Get(r, t.CategoryID); ok {
+		a.OSCategoryName = k.Name
+	}
+	return a
 }
 
 type typeParams struct {
@@ -66,13 +74,7 @@ func types() api.Command {
 				}, nil
 			},
 			Keyword: func(t *cloud.OSType) string { return t.Description },
-			View: func(c *api.Call, t *cloud.OSType) Answer {
-				a := Answer{ID: t.ID, OSCategoryID: t.CategoryID, Description: t.Description, Name: t.Description, UserDefined: t.UserDefined}
-				if k, ok := tables.OSCategories.Get(c.Read, t.CategoryID); ok {
-					a.OSCategoryName = k.Name
-				}
-				return a
-			},
+			View:    func(c *api.Call, t *cloud.OSType) Answer { return view(c.Read, t) },
 		}),
 	}
 }

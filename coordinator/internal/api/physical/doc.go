@@ -19,7 +19,9 @@ func Commands(d Deps) []api.Command {
 	return []api.Command{
 		h.create(), h.list(), h.update(), h.delete(), h.addTraffic(), h.listTraffic(),
 		h.listProviders(), h.updateProvider(), h.listElements(), h.configureElement(),
-		h.createRange(), h.listRanges(), h.deleteRange(),
+		h.createRange(), h.listRanges(), h.deleteRange(), h.dedicateRange(), h.releaseRange(),
+		h.updateTraffic(), h.deleteTraffic(), listImplementors(), listMethods(), h.addProvider(), h.deleteProvider(), h.createElement(),
+		h.dedicateGuest(), h.releaseGuest(), listGuest(),
 	}
 }
 
@@ -31,6 +33,7 @@ func Entities() []api.Entity {
 		infrastructure("serviceprovider", tables.ServiceProviders),
 		infrastructure("virtualrouterelement", tables.RouterElements),
 		infrastructure("vlaniprange", tables.VLANRanges),
+		infrastructure("guestvlanrange", tables.GuestVLANRanges),
 	}
 }
 

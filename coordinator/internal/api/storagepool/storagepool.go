@@ -14,7 +14,9 @@ import (
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{create(), list(), remove()} }
+func Commands() []api.Command {
+	return []api.Command{create(), list(), update(), remove(), enableMaintenance(), cancelMaintenance(), listTags()}
+}
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
@@ -53,28 +55,32 @@ type Answer struct {
 }
 
 func view(c *api.Call, p *cloud.StoragePool) Answer {
+	return viewOf(c.Read, c.Settings.Float("storage.overprovisioning.factor", p.ID), p)
+}
+
+func viewOf(r store.Reader, factor float64, p *cloud.StoragePool) Answer {
 	a := Answer{
 		ID: p.ID, Name: p.Name, ZoneID: p.ZoneID, PodID: p.PodID, ClusterID: p.ClusterID, IPAddress: p.Source, Path: p.Path,
 		Type: p.Kind.String(), Scope: p.Scope, Hypervisor: "KVM", Provider: "DefaultPrimary", State: p.State.String(), Tags: strings.Join(p.Tags, ","),
 		DiskSizeTotal: p.CapacityBytes, DiskSizeAllocated: p.AllocatedBytes, DiskSizeUsed: p.UsedBytes, Details: p.Details,
 		Created:             api.Time(p.Created),
-		OverProvisionFactor: strconv.FormatFloat(c.Settings.Float("storage.overprovisioning.factor"), 'f', 1, 64),
+		OverProvisionFactor: strconv.FormatFloat(factor, 'f', 1, 64),
 	}
 	if p.Kind == cloud.PoolNetworkFilesystem {
 		if i := strings.LastIndex(p.Source, ":/"); i >= 0 {
 			a.IPAddress, a.Path = p.Source[:i], p.Source[i+1:]
 		}
 	}
-	if h, ok := tables.Hosts.Get(c.Read, p.HostID); ok {
+	if h, ok := tables.Hosts.Get(r, p.HostID); ok {
 		a.IPAddress = h.IP.String()
 	}
-	if z, ok := tables.Zones.Get(c.Read, p.ZoneID); ok {
+	if z, ok := tables.Zones.Get(r, p.ZoneID); ok {
 		a.ZoneName = z.Name
 	}
-	if d, ok := tables.Pods.Get(c.Read, p.PodID); ok {
+	if d, ok := tables.Pods.Get(r, p.PodID); ok {
 		a.PodName = d.Name
 	}
-	if k, ok := tables.Clusters.Get(c.Read, p.ClusterID); ok {
+	if k, ok := tables.Clusters.Get(r, p.ClusterID); ok {
 		a.ClusterName = k.Name
 	}
 	return a

@@ -1,0 +1,104 @@
+package storagepool
+
+import (
+	"iter"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
+	"github.com/wispcloud/wisp/coordinator/internal/storage"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+)
+
+type updateParams struct {
+	ID      cloud.ID          `api:"id,required" ref:"storagepool" doc:"the pool"`
+	Name    string            `api:"name" since:"4.14" doc:"new name"`
+	Tags    []string          `api:"tags" doc:"tags that offerings ask for, instead of those it has"`
+	Details map[string]string `api:"details,map" since:"4.19" doc:"further details, instead of those it has"`
+}
+
+func update() api.Command {
+	return api.Command{
+		Name: "updateStoragePool", Doc: "Changes a primary storage pool.", Roles: api.AdminOnly, Event: "STORAGE.POOL.UPDATE", Entity: "StoragePool",
+		Object: "storagepool",
+		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
+			pool, err := storage.UpdatePool(tx, p.ID, storage.PoolValues{Name: p.Name, Tags: p.Tags, SetTags: p.Tags != nil, Details: p.Details})
+			if err != nil {
+				return Answer{}, err
+			}
+			c.Describe(pool.ID, "storage pool "+pool.Name)
+			return view(c, pool), nil
+		}),
+	}
+}
+
+type idParams struct {
+	ID cloud.ID `api:"id,required" ref:"storagepool" doc:"the pool"`
+}
+
+// maintain makes a command that changes a pool's state at once.
+func maintain(c api.Command, f func(tx *store.Tx, id cloud.ID) (*cloud.StoragePool, error)) api.Command {
+	c.Roles, c.Entity, c.Object, c.Answer = api.AdminOnly, "StoragePool", "storagepool", reflect.TypeFor[Answer]()
+	c.Run = api.Async(func(c *api.Call, tx *store.Tx, p *idParams) (*api.Start, error) {
+		pool, err := f(tx, p.ID)
+		if err != nil {
+			return nil, err
+		}
+		c.Describe(pool.ID, "storage pool "+pool.Name)
+		return &api.Start{InstanceID: pool.ID}, nil
+	})
+	c.Step = func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }
+	c.Result = func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
+		p, ok := tables.StoragePools.Get(r, j.InstanceID)
+		if !ok {
+			return nil, &store.NotFound{Table: "storage_pool", ID: j.InstanceID}
+		}
+		return viewOf(r, infra.StorageFactor.Float(r, p.ID), p), nil
+	}
+	return c
+}
+
+func enableMaintenance() api.Command {
+	return maintain(api.Command{
+		Name: "enableStorageMaintenance", Doc: "Takes a primary storage pool without running VMs out of use.", Event: "MAINT.PREPARE.PS",
+		Envelope: "prepareprimarystorageformaintenanceresponse",
+	}, storage.BeginMaintenance)
+}
+
+func cancelMaintenance() api.Command {
+	return maintain(api.Command{
+		Name: "cancelStorageMaintenance", Doc: "Takes a primary storage pool into use again.", Event: "MAINT.CANCEL.PS",
+		Envelope: "cancelprimarystoragemaintenanceresponse",
+	}, storage.EndMaintenance)
+}
+
+// Tag is a tag of pools as clients see it.
+type Tag struct {
+	ID   cloud.ID `json:"id" doc:"names this tag of this pool"`
+	Name string   `json:"name" doc:"the tag"`
+}
+
+func listTags() api.Command {
+	return api.Command{
+		Name: "listStorageTags", Doc: "Lists the tags that primary storage pools have.", Since: "4.9", Roles: api.AdminOnly, Object: "storagetag",
+		Run: api.List(api.Lister[api.ListParams, Tag, Tag]{
+			Rows: func(c *api.Call, _ *api.ListParams) (iter.Seq[*Tag], error) {
+				var tags []*Tag
+				for p := range tables.StoragePools.By(c.Read, "name", nil) {
+					for _, t := range p.Tags {
+						tags = append(tags, &Tag{cloud.NameID("storage_tag", p.ID.String()+"/"+t), t})
+					}
+				}
+				return slices.Values(tags), nil
+			},
+			Keyword: func(t *Tag) string { return t.Name },
+			Less:    func(a, b *Tag) int { return strings.Compare(a.Name, b.Name) },
+			View:    func(_ *api.Call, t *Tag) Tag { return *t },
+		}),
+	}
+}
