@@ -55,6 +55,8 @@ var dependencies = []dependency{
 	{paths("dig"), []string{"bind9-dnsutils", "dnsutils"}, "a DNS client in namespace tests"},
 	{paths("wget"), []string{"wget"}, "the client of the password service that guests use"},
 	{paths("curl"), []string{"curl"}, "ask the guest in tests"},
+	{[]string{"/usr/share/bash-completion/bash_completion"}, []string{"bash-completion"}, "complete the words of wisp in tests"},
+	{paths("fish"), []string{"fish"}, "complete the words of wisp in tests"},
 	{paths("ssh"), []string{"openssh-client"}, "log in to guests in tests"},
 	{[]string{"/etc/ssl/certs/ca-certificates.crt"}, []string{"ca-certificates"}, "fetch Go modules"},
 }

@@ -4,10 +4,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wispcloud/wisp/coordinator/cmd/wisp/internal/apply"
-	"github.com/wispcloud/wisp/coordinator/cmd/wisp/internal/client"
+	"github.com/wispcloud/wisp/coordinator/cmd/wisp/internal/output"
 )
 
 // version is set by the build.
@@ -26,7 +24,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newRoot(os.Stdout, os.Stdin, os.LookupEnv).ExecuteContext(ctx); err != nil {
+	if err := newRoot(os.Stdout, os.Stderr, os.Stdin, os.LookupEnv).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "wisp:", err)
 		os.Exit(1)
 	}
@@ -34,33 +32,50 @@ func main() {
 
 // program holds what the commands share.
 type program struct {
-	out    io.Writer
-	in     io.Reader
-	lookup func(string) (string, bool)
+	out, err io.Writer
+	in       io.Reader
+	lookup   func(string) (string, bool)
+	flags    settings
+	// person reads out; progress says that one reads err.
+	person, progress bool
 }
 
-func newRoot(out io.Writer, in io.Reader, lookup func(string) (string, bool)) *cobra.Command {
-	p := &program{out: out, in: in, lookup: lookup}
+func newRoot(out, errs io.Writer, in io.Reader, lookup func(string) (string, bool)) *cobra.Command {
+	p := &program{out: out, err: errs, in: in, lookup: lookup, person: isTerminal(out), progress: isTerminal(errs)}
 	root := &cobra.Command{
-		Use:   "wisp",
+		Use:   "wisp VERB NOUN [PARAMETER=VALUE ...]",
 		Short: "Talk to a Wisp cloud",
-		Long: "wisp talks to a Wisp cloud through its public API.\n\n" +
-			"It reads CLOUDSTACK_ENDPOINT, CLOUDSTACK_KEY and CLOUDSTACK_SECRET from the environment.",
+		Long: "wisp talks to a Wisp cloud through its public API. Every command of the API is there by verb and noun:\n\n" +
+			"  wisp list virtualmachines state=Running\n" +
+			"  wisp deploy virtualmachine zoneid=... templateid=... serviceofferingid=... networkids=...\n" +
+			"  wisp list zones -o csv filter=id,name\n\n" +
+			"A command that starts a job waits for it. A value that begins with @ is read from that file, @- from standard input,\n" +
+			"which keeps secrets out of the list of processes.\n\n" +
+			"The cloud is that of CLOUDSTACK_ENDPOINT, CLOUDSTACK_KEY and CLOUDSTACK_SECRET, else that of a profile: see wisp profile.\n" +
+			"CloudMonkey's file is read where there is one.",
 		Version: version, SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.ArbitraryArgs, ValidArgsFunction: p.completeWords,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			s, err := p.open(c.Context())
+			if err != nil {
+				return err
+			}
+			return s.call(c.Context(), args)
+		},
 	}
+	f := root.PersistentFlags()
+	f.StringVarP(&p.flags.profile, "profile", "p", "", "the profile to use")
+	f.StringVarP(&p.flags.output, "output", "o", "", "how to print: "+strings.Join(output.Formats, ", ")+" (a table for people, else JSON)")
+	f.StringVarP(&p.flags.columns, "columns", "c", "", "the fields to print, as id,name")
+	f.BoolVar(&p.flags.noWait, "no-wait", false, "do not wait for jobs")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp))
 	root.SetOut(out)
-	root.AddCommand(p.apply(), p.api())
+	root.SetErr(errs)
+	root.AddCommand(p.apply(), p.api(), p.shell(), p.describe(), p.sync(), p.profiles())
 	return root
-}
-
-// client makes a client of what the environment says.
-func (p *program) client() (*client.Client, error) {
-	get := func(name string) string { v, _ := p.lookup(name); return v }
-	endpoint := get("CLOUDSTACK_ENDPOINT")
-	if endpoint == "" {
-		return nil, errors.New("set CLOUDSTACK_ENDPOINT to the API's URL, as http://127.0.0.1:8080/client/api")
-	}
-	return client.New(endpoint, get("CLOUDSTACK_KEY"), get("CLOUDSTACK_SECRET"), &http.Client{Timeout: time.Minute})
 }
 
 func (p *program) apply() *cobra.Command {
@@ -73,11 +88,11 @@ func (p *program) apply() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			api, err := p.client()
+			s, err := p.open(c.Context())
 			if err != nil {
 				return err
 			}
-			a := apply.Applier{API: api, Out: p.out, Wait: wait}
+			a := apply.Applier{API: s.api, Out: p.out, Wait: wait}
 			changed, unchanged, err := a.Apply(c.Context(), f)
 			if err != nil {
 				return fmt.Errorf("apply %s: %w", file, err)
@@ -99,23 +114,15 @@ func (p *program) api() *cobra.Command {
 			"which keeps secrets out of the list of processes.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			params := map[string]string{}
-			for _, a := range args[1:] {
-				k, v, ok := strings.Cut(a, "=")
-				if !ok || k == "" {
-					return fmt.Errorf("argument %q is not of the form parameter=value", a)
-				}
-				v, err := p.value(v)
-				if err != nil {
-					return fmt.Errorf("parameter %s: %w", k, err)
-				}
-				params[k] = v
-			}
-			api, err := p.client()
+			params, _, err := p.parameters(args[1:])
 			if err != nil {
 				return err
 			}
-			o, err := api.Run(c.Context(), args[0], params)
+			s, err := p.open(c.Context())
+			if err != nil {
+				return err
+			}
+			o, err := s.api.Run(c.Context(), args[0], params)
 			if err != nil {
 				return err
 			}
@@ -125,19 +132,4 @@ func (p *program) api() *cobra.Command {
 			return e.Encode(o)
 		},
 	}
-}
-
-func (p *program) value(v string) (string, error) {
-	name, file := strings.CutPrefix(v, "@")
-	if !file {
-		return v, nil
-	}
-	var b []byte
-	var err error
-	if name == "-" {
-		b, err = io.ReadAll(p.in)
-	} else {
-		b, err = os.ReadFile(name)
-	}
-	return strings.TrimSuffix(string(b), "\n"), err
 }

@@ -18,11 +18,16 @@ import (
 	"time"
 )
 
-// Client calls one endpoint with one user's keys. Make it with New; it is safe for concurrent use.
+// Client calls one endpoint with one user's keys, or in a session. Make it with New or Login; it is safe for concurrent
+// use.
 type Client struct {
+	// Waiting, when set, is told now and then of a job that is waited for.
+	Waiting func(job string, since time.Duration)
+
 	endpoint *url.URL
 	key      string
 	secret   string
+	session  string // session key, instead of key and secret
 	http     *http.Client
 	now      func() time.Time
 }
@@ -37,6 +42,27 @@ func New(endpoint, key, secret string, h *http.Client) (*Client, error) {
 		return nil, errors.New("an API key and a secret key are needed: set CLOUDSTACK_KEY and CLOUDSTACK_SECRET")
 	}
 	return &Client{endpoint: u, key: key, secret: secret, http: h, now: time.Now}, nil
+}
+
+// Login makes a client that calls in a session of a user who has a password. h needs a cookie jar.
+func Login(ctx context.Context, endpoint, user, password, domain string, h *http.Client) (*Client, error) {
+	c, err := New(endpoint, user, password, h)
+	if err != nil {
+		return nil, err
+	}
+	form := url.Values{"command": {"login"}, "response": {"json"}, "username": {user}, "password": {password}}
+	if domain != "" {
+		form.Set("domain", domain)
+	}
+	o, err := c.post(ctx, "login", form)
+	if err != nil {
+		return nil, err
+	}
+	c.key, c.secret, c.session = "", "", o.Text("sessionkey")
+	if c.session == "" {
+		return nil, errors.New("log in: the answer has no session key")
+	}
+	return c, nil
 }
 
 // Object is an answer's object.
@@ -70,16 +96,24 @@ const expiry = 10 * time.Minute
 
 // Call runs one command and gives what its envelope holds. Parameters with an empty value are left out.
 func (c *Client) Call(ctx context.Context, command string, params map[string]string) (Object, error) {
-	values := url.Values{
-		"command": {command}, "response": {"json"}, "apikey": {c.key}, "signatureversion": {"3"},
-		"expires": {c.now().Add(expiry).UTC().Format(time.RFC3339)},
-	}
+	values := url.Values{"command": {command}, "response": {"json"}}
 	for k, v := range params {
 		if v != "" {
 			values.Set(k, v)
 		}
 	}
+	if c.session != "" {
+		values.Set("sessionkey", c.session)
+		return c.post(ctx, command, values)
+	}
+	values.Set("apikey", c.key)
+	values.Set("signatureversion", "3")
+	values.Set("expires", c.now().Add(expiry).UTC().Format(time.RFC3339))
 	values.Set("signature", sign(values, c.secret))
+	return c.post(ctx, command, values)
+}
+
+func (c *Client) post(ctx context.Context, command string, values url.Values) (Object, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), strings.NewReader(values.Encode()))
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", command, err)
@@ -171,6 +205,7 @@ func (c *Client) Run(ctx context.Context, command string, params map[string]stri
 	if job == "" {
 		return o, nil
 	}
+	began := c.now()
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
@@ -184,6 +219,9 @@ func (c *Client) Run(ctx context.Context, command string, params map[string]stri
 			return result, nil
 		case "2":
 			return nil, &Error{command, 530, Object(result).Text("errortext")}
+		}
+		if c.Waiting != nil {
+			c.Waiting(job, c.now().Sub(began))
 		}
 		select {
 		case <-ctx.Done():
