@@ -154,6 +154,12 @@ const (
 	TemplateRemoved
 )
 
+// What marks templates that are system-VM images.
+const (
+	FormatSystemVM = "SYSTEMVM" // a tar of manifest, kernel, initrd and root file system
+	TemplateSystem = "SYSTEM"   // their type
+)
+
 // Template is a disk image that VMs are made from.
 type Template struct {
 	ID              ID                `row:"1"`
@@ -190,5 +196,8 @@ type Template struct {
 	ISO             bool              `row:"32"`
 	DynamicScaling  bool              `row:"33"`
 	Version         string            `row:"34"` // of a system-VM image, as its manifest says
-	Unknown         Unknown
+	// UserDataID is user-data that comes with the template.
+	UserDataID     ID             `row:"35"`
+	UserDataPolicy UserDataPolicy `row:"36"`
+	Unknown        Unknown
 }

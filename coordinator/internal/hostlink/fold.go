@@ -112,6 +112,20 @@ func (l *leaderState) folded(list []news, now time.Time) {
 	}
 }
 
+// withoutUsage is what an agent says of a VM but its figures.
+func withoutUsage(vm *hostspec.VirtualMachineObservation) *hostspec.VirtualMachineObservation {
+	if vm.GetUsage() == nil {
+		return vm
+	}
+	usage := vm.Usage
+	vm.Usage = nil
+	b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(vm)
+	vm.Usage = usage
+	v := &hostspec.VirtualMachineObservation{}
+	_ = proto.Unmarshal(b, v) // of what was just marshalled
+	return v
+}
+
 // essence is a fingerprint of an observation without the figures that change all the time.
 func essence(o *hostspec.HostObservation) [sha256.Size]byte {
 	c := &hostspec.HostObservation{
@@ -120,16 +134,12 @@ func essence(o *hostspec.HostObservation) [sha256.Size]byte {
 		AgentStartedUnixMs: o.GetAgentStartedUnixMs(),
 	}
 	for _, vm := range o.GetVms() {
-		if vm.GetUsage() != nil {
-			usage := vm.Usage
-			vm.Usage = nil
-			b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(vm)
-			vm.Usage = usage
-			v := &hostspec.VirtualMachineObservation{}
-			_ = proto.Unmarshal(b, v) // of what was just marshalled
-			vm = v
-		}
-		c.Vms = append(c.Vms, vm)
+		c.Vms = append(c.Vms, withoutUsage(vm))
+	}
+	for _, vm := range o.GetSystemVms() {
+		c.SystemVms = append(c.SystemVms, &hostspec.SystemVMObservation{
+			Vm: withoutUsage(vm.GetVm()), Services: vm.GetServices(), Connected: vm.GetConnected(), ImageVersion: vm.GetImageVersion(),
+		})
 	}
 	for _, p := range o.GetPools() {
 		c.Pools = append(c.Pools, &hostspec.PoolObservation{

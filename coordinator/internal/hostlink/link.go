@@ -393,6 +393,9 @@ func (s *Server) send(l *link, stream grpc.BidiStreamingServer[hostlink.AgentMes
 			n.Services.Generation, n.Services.RequestId = generation, spec.RequestId
 		}
 	}
+	for _, vm := range spec.GetSystemVms() {
+		vm.Services.Generation, vm.Services.RequestId = generation, spec.RequestId
+	}
 	if s.links.note(l, networksOf(spec), imagesOf(spec)) && s.cfg.Replica.DB().Current().Index() != generation {
 		l.poke() // a network may have changed after it was rendered and before changes of it were looked for here
 	}

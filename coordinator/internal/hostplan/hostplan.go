@@ -26,6 +26,8 @@ type Renderers struct {
 	Compute func(r store.Reader, host *cloud.Host, s *hostspec.HostSpec) error
 	// Network gives one network as this host has to carry it; nil leaves it out.
 	Network func(r store.Reader, host *cloud.Host, n *cloud.Network) (*hostspec.Network, error)
+	// System writes system VMs, and the images they boot; nil where there are none.
+	System func(r store.Reader, host *cloud.Host, s *hostspec.HostSpec) error
 	// Pools lists the pools the host shall have, used or not.
 	Pools func(r store.Reader, host *cloud.Host) []*hostspec.StoragePool
 }
@@ -50,6 +52,11 @@ func (p Renderers) Render(r store.Reader, host *cloud.Host) (*hostspec.HostSpec,
 		}
 		if m != nil {
 			s.Networks = append(s.Networks, m)
+		}
+	}
+	if p.System != nil {
+		if err := p.System(r, host, s); err != nil {
+			return nil, fmt.Errorf("render system VMs of host %s: %w", host.ID, err)
 		}
 	}
 	s.Pools = merge(s.Pools, p.Pools(r, host))

@@ -12,14 +12,25 @@ import (
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/place"
 	"github.com/wispcloud/wisp/coordinator/internal/settings"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// Opener opens sealed secrets: user data and passwords become part of a host's spec.
-type Opener interface {
+// Sealer seals secrets that are kept, and opens those that become part of a host's spec.
+type Sealer interface {
+	Seal(secret string) cloud.Sealed
 	Open(cloud.Sealed) (string, error)
+}
+
+// Sites places system VMs on hosts, by the rules and in the figures of all VMs.
+type Sites interface {
+	// Choose picks a host and pools. Errors: *place.NoCapacity.
+	Choose(r store.Reader, req *place.Request) (place.Choice, error)
+	// Take counts what a system VM has of a host, Free undoes it.
+	Take(tx *store.Tx, host cloud.ID, cpuMHz, memoryMiB uint64) error
+	Free(tx *store.Tx, host cloud.ID, cpuMHz, memoryMiB uint64) error
 }
 
 // Counter keeps resource counts and limits.
@@ -30,9 +41,12 @@ type Counter interface {
 
 // Area is the network area, with what it needs of its neighbours.
 type Area struct {
-	Seal   Opener
+	Seal   Sealer
 	Counts Counter
-	Log    *slog.Logger // of secrets that cannot be opened
+	Sites  Sites
+	// Event writes an entry of the audit log that no call caused.
+	Event func(tx *store.Tx, e *cloud.Event) error
+	Log   *slog.Logger // of secrets that cannot be opened
 }
 
 // The settings this area honours.
@@ -65,6 +79,18 @@ var (
 		Name: "network.dhcp.lease", Category: "Network", Type: settings.Seconds, Default: "86400", Min: 60, Max: 86400 * 365,
 		Doc: "seconds a guest may keep its address before it asks again",
 	})
+	routerPlacement = settings.Define(settings.Def{
+		Name: "router.placement", Category: "Network", Default: cloud.OnHost, Enum: []string{cloud.OnHost, cloud.InVM},
+		Doc: "where routers run: host (a namespace on a hypervisor host) or vm (a system VM), unless their network offering has the detail routerplacement",
+	})
+	routerTemplate = settings.Define(settings.Def{
+		Name: "router.template.kvm", Category: "Network", Default: "SystemVM Template (KVM)",
+		Doc: "name of the template (format SYSTEMVM) that routers which are system VMs boot from; of several, the newest one that is ready",
+	})
+	replaceWait = settings.Define(settings.Def{
+		Name: "router.replace.wait", Category: "Network", Type: settings.Seconds, Default: "600", Min: 10, Max: 86400,
+		Doc: "seconds that a router which is to replace another one may take to become ready; then the other one stays",
+	})
 	confirmWait = settings.Define(settings.Def{
 		Name: "network.confirm.wait", Category: "Network", Type: settings.Seconds, Default: "120", Min: 1, Max: 86400,
 		Doc: "seconds a call waits for the router's host to confirm a change",
@@ -73,11 +99,17 @@ var (
 
 // Settings lists the settings this area honours.
 func Settings() []*settings.Def {
-	return []*settings.Def{domainSuffix, gcWait, cidrLimit, vxlanMTU, vlanMTU, macPrefix, leaseSeconds, confirmWait}
+	return []*settings.Def{domainSuffix, gcWait, cidrLimit, vxlanMTU, vlanMTU, macPrefix, leaseSeconds, confirmWait, routerPlacement, routerTemplate,
+		replaceWait}
 }
 
 // ConfirmWait is how long a job of this area may wait for a host.
 func ConfirmWait(r store.Reader) time.Duration { return confirmWait.Duration(r) }
+
+// ReplaceWait is how long a job may wait for a router that replaces another one, and be confirmed.
+func ReplaceWait(r store.Reader) time.Duration {
+	return replaceWait.Duration(r) + confirmWait.Duration(r)
+}
 
 // next hands out the next number of a sequence, from 1.
 func next(tx *store.Tx, name string) (uint64, error) {

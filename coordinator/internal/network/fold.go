@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -28,7 +27,7 @@ const (
 // A service's generation is the commit its spec was rendered from (hostplan). Whatever was changed in a commit up to the
 // applied generation is therefore in place, for every change bumps the network's epoch in the same commit.
 func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) error {
-	seen := map[cloud.ID]bool{}
+	seen := map[cloud.ID]bool{} // networks and system VMs
 	var errs []error
 	for _, o := range obs.GetNetworks() {
 		id, err := cloud.ParseID(o.GetId())
@@ -41,32 +40,49 @@ func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) 
 			continue
 		}
 		errs = append(errs, foldPasswords(tx, n, host, o.GetServices().GetPasswordsTaken()))
-		if rt, ok := RouterOf(tx, n.ID); ok && rt.HostID == host && carried(n) {
+		if rt, ok := RouterOf(tx, n.ID); ok && rt.HostID == host && rt.Placement == cloud.OnHost && carried(n) {
 			errs = append(errs, a.foldRouter(tx, n, rt, o))
 		}
 	}
+	for _, o := range obs.GetSystemVms() {
+		id, err := cloud.ParseID(o.GetVm().GetId())
+		if err != nil {
+			continue
+		}
+		seen[id] = true
+		rt, ok := tables.Routers.Get(tx, id)
+		if !ok || rt.HostID != host || o.GetVm().GetLeftover() {
+			continue // the agent removes it, as it is in no spec
+		}
+		n, ok := tables.Networks.Get(tx, rt.NetworkID)
+		if !ok {
+			continue
+		}
+		errs = append(errs, foldPasswords(tx, n, host, o.GetServices().GetPasswordsTaken()), a.foldSystemVM(tx, n, rt, o))
+	}
 	for rt := range tables.Routers.By(tx, "host", store.K(host)) {
-		errs = append(errs, a.foldAbsent(tx, rt, seen[rt.NetworkID], obs))
+		if !rt.Standby {
+			errs = append(errs, a.foldAbsent(tx, rt, seen[rt.NetworkID] || seen[rt.ID], obs))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// foldRouter reads what the router's host says about a network it carries.
+// foldRouter reads what the host of a router that is a namespace says about a network it carries.
 func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.NetworkObservation) error {
 	s := o.GetServices()
 	applied := s.GetAppliedGeneration()
 	if v := s.GetVersion(); v != "" {
-		rt.Version = v
+		rt.Version = bounded(v)
 	}
 	rt.Error = trouble(o)
-	if applied >= n.PendingIndex && rt.Error == "" {
-		rt.State, rt.Restarts, rt.AppliedGeneration = cloud.VMRunning, n.Restarts, max(rt.AppliedGeneration, n.PendingIndex)
-		if n.State == cloud.NetworkImplementing {
-			n.State, n.StateSince = cloud.NetworkImplemented, tx.Now()
-			if err := tables.Networks.Put(tx, n); err != nil {
-				return err
-			}
+	// The namespace of before answers until the new one is in charge.
+	current := o.GetIncarnation() == 0 || o.GetIncarnation() >= n.Incarnation
+	if applied >= n.PendingIndex && rt.Error == "" && current {
+		if rt.State == cloud.VMStopping {
+			return a.stopped(tx, n, rt)
 		}
+		return a.confirm(tx, n, rt, applied)
 	}
 	if err := tables.Routers.Put(tx, rt); err != nil {
 		return err
@@ -79,19 +95,27 @@ const maxTrouble = 500
 
 // trouble is the first thing that does not work, as the host tells it; "" if all does.
 func trouble(o *hostspec.NetworkObservation) string {
-	text := o.GetError()
-	for _, s := range o.GetServices().GetServices() {
-		if text == "" && !s.GetReady() && s.GetError() != "" {
-			text = fmt.Sprintf("%s: %s", s.GetName(), s.GetError())
-		}
+	if text := o.GetError(); text != "" {
+		return bounded(text)
 	}
-	return strings.ToValidUTF8(text[:min(len(text), maxTrouble)], "?")
+	return troubleOf(o.GetServices())
 }
 
-// foldAbsent notices that a network which was taken from the host is gone there.
+func troubleOf(o *netspec.Observation) string {
+	for _, s := range o.GetServices() {
+		if !s.GetReady() && s.GetError() != "" {
+			return bounded(fmt.Sprintf("%s: %s", s.GetName(), s.GetError()))
+		}
+	}
+	return ""
+}
+
+// foldAbsent notices that a network, or its router, which was taken from the host is gone there.
 func (a *Area) foldAbsent(tx *store.Tx, rt *cloud.Router, present bool, obs *hostspec.HostObservation) error {
 	n, ok := tables.Networks.Get(tx, rt.NetworkID)
-	if !ok || present || n.State != cloud.NetworkShutdown && n.State != cloud.NetworkDestroy {
+	leaving := ok && (n.State == cloud.NetworkShutdown || n.State == cloud.NetworkDestroy)
+	stopping := ok && carried(n) && rt.State == cloud.VMStopping
+	if present || !leaving && !stopping {
 		return nil
 	}
 	age := tx.Now().Sub(n.StateSince)
@@ -101,6 +125,9 @@ func (a *Area) foldAbsent(tx *store.Tx, rt *cloud.Router, present bool, obs *hos
 	case age >= absentFor:
 	default:
 		return nil
+	}
+	if stopping {
+		return a.stopped(tx, n, rt)
 	}
 	return a.left(tx, n)
 }

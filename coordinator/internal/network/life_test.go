@@ -269,10 +269,26 @@ func TestRestart(t *testing.T) {
 		if err := restart(); err != nil {
 			t.Fatal(err)
 		}
-		w.expect(n.ID, "Implementing segment=5000 router=Starting on h2")
 		after := w.render(w.hosts[1])[0]
-		if after.GetServices().GetRestarts() != before.GetServices().GetRestarts()+1 {
-			t.Error("the restart does not reach the host")
+		if cleanup {
+			w.expect(n.ID, "Implemented segment=5000 router=Running on h2") // the one of before goes on
+			if after.GetIncarnation() != before.GetIncarnation()+1 || after.GetServices().GetRestarts() != before.GetServices().GetRestarts() {
+				t.Error("the replacement does not reach the host")
+			}
+			old := w.observation(w.hosts[1])
+			old.Networks[0].Incarnation, n.Incarnation = 1, 2
+			w.do(func(tx *store.Tx) error {
+				return tables.Networks.Edit(tx, n.ID, func(n *cloud.Network) error { n.Incarnation = 2; return nil })
+			})
+			w.fold(w.hosts[1], old)
+			if network.Restarted(w.read(), w.network(n.ID)) {
+				t.Error("the namespace of before was taken for the new one")
+			}
+		} else {
+			w.expect(n.ID, "Implementing segment=5000 router=Starting on h2")
+			if after.GetServices().GetRestarts() != before.GetServices().GetRestarts()+1 {
+				t.Error("the restart does not reach the host")
+			}
 		}
 		// An answer about the generation before counts for nothing.
 		old := w.observation(w.hosts[1])

@@ -25,10 +25,21 @@ func (a *Area) changed(tx *store.Tx, n *cloud.Network) error {
 	if err := touch(tx, n); err != nil {
 		return err
 	}
-	if carried(n) {
+	if carried(n) && !unrouted(tx, n) {
 		return nil
 	}
 	return a.settleRows(tx, n, ^uint64(0))
+}
+
+// unrouted tells whether a carried network is without its router, because an administrator stopped or destroyed it: then
+// nobody confirms anything, and what is asked holds when the router starts again.
+func unrouted(r store.Reader, n *cloud.Network) bool {
+	o, ok := tables.NetworkOfferings.Get(r, n.OfferingID)
+	if !ok || !routed(o) {
+		return false
+	}
+	rt, ok := RouterOf(r, n.ID)
+	return !ok || rt.State == cloud.VMStopped
 }
 
 // transition puts the network into a state that its router's host has to confirm.
@@ -37,13 +48,19 @@ func transition(tx *store.Tx, n *cloud.Network, to cloud.NetworkState) error {
 	return touch(tx, n)
 }
 
-// RouterOf gives the router of a network.
+// RouterOf gives the router of a network: the one in charge.
 func RouterOf(r store.Reader, network cloud.ID) (*cloud.Router, bool) {
-	return tables.Routers.First(r, "network", store.K(network))
+	return tables.Routers.First(r, "network", store.K(network, false))
 }
 
-// Prepare makes the networks of a VM ready to be carried by vm.HostID: segment, router, source NAT address. It is
-// called in the transaction that starts the VM, and may be called again.
+// SuccessorOf gives the router that is getting ready to replace a network's.
+func SuccessorOf(r store.Reader, network cloud.ID) (*cloud.Router, bool) {
+	rt, ok := tables.Routers.First(r, "network", store.K(network, true))
+	return rt, ok && !rt.Retiring
+}
+
+// Prepare makes the networks of a VM ready to be carried by vm.HostID: segment, router, source NAT address; a router that
+// was stopped starts again, as in CloudStack. It is called in the transaction that starts the VM, and may be called again.
 //
 // Errors: cloud.NoCapacity, cloud.LimitExceeded, cloud.Invalid.
 func (a *Area) Prepare(tx *store.Tx, vm *cloud.VM) error {
@@ -56,7 +73,7 @@ func (a *Area) Prepare(tx *store.Tx, vm *cloud.VM) error {
 			return cloud.Errorf(cloud.Invalid, "Network %s is being deleted", n.Name)
 		}
 		n.IdleSince = time.Time{}
-		if carried(n) {
+		if carried(n) && !unrouted(tx, n) {
 			if err := tables.Networks.Put(tx, n); err != nil {
 				return err
 			}
@@ -106,18 +123,20 @@ func freeSegment(tx *store.Tx, n *cloud.Network) (uint32, error) {
 	if !ok {
 		return 0, &store.NotFound{Table: "physical_network", ID: n.PhysicalNetworkID}
 	}
-	set, err := Segments(p)
+	sets, err := segmentsFor(tx, p, n.AccountID)
 	if err != nil {
 		return 0, err
 	}
-	segment, ok := set.First(func(lo, hi uint64) int {
-		return tables.Networks.CountBetween(tx, "segment", store.K(p.ID, lo), store.K(p.ID, hi+1))
-	})
-	if !ok {
-		return 0, cloud.Errorf(cloud.NoCapacity, "Insufficient virtual network capacity: physical network %s has no free %s in its range %q",
-			p.Name, n.Isolation, set)
+	for _, set := range sets {
+		segment, ok := set.First(func(lo, hi uint64) int {
+			return tables.Networks.CountBetween(tx, "segment", store.K(p.ID, lo), store.K(p.ID, hi+1))
+		})
+		if ok {
+			return segment, nil
+		}
 	}
-	return segment, nil
+	return 0, cloud.Errorf(cloud.NoCapacity, "Insufficient virtual network capacity: physical network %s has no free %s in its range %q",
+		p.Name, n.Isolation, sets[len(sets)-1])
 }
 
 // Release tells that the VM runs no more: the caller writes its row without a host in the same transaction. A network
@@ -205,42 +224,6 @@ func feature(n *cloud.Network) string {
 	return "vlan"
 }
 
-// Restart has the router of a network begin afresh, with cleanup also on a host chosen anew. MAC and addresses stay.
-func (a *Area) Restart(tx *store.Tx, n *cloud.Network, cleanup bool) error {
-	if n.State != cloud.NetworkImplemented && n.State != cloud.NetworkSetup {
-		return cloud.Errorf(cloud.Invalid, "Network is not in the right state to be restarted. Correct states are: %s, %s",
-			cloud.NetworkImplemented, cloud.NetworkSetup)
-	}
-	n.Restarts++
-	n.RestartNeeded = false
-	rt, ok := RouterOf(tx, n.ID)
-	if !ok {
-		return touch(tx, n)
-	}
-	if cleanup {
-		prefer := rt.HostID
-		rt.HostID = cloud.ID{}
-		if err := tables.Routers.Put(tx, rt); err != nil {
-			return err
-		}
-		if err := a.homeRouter(tx, n, prefer); err != nil {
-			return err
-		}
-	} else {
-		rt.State = cloud.VMStarting
-		if err := tables.Routers.Put(tx, rt); err != nil {
-			return err
-		}
-	}
-	return transition(tx, n, cloud.NetworkImplementing)
-}
-
-// Restarted tells whether the router that runs began after the last Restart.
-func Restarted(r store.Reader, n *cloud.Network) bool {
-	rt, ok := RouterOf(r, n.ID)
-	return !ok || n.State == cloud.NetworkImplemented && rt.Restarts == n.Restarts
-}
-
 // Delete takes a network without VMs away: its rules, its addresses, its router and itself. Where a host carries it,
 // the rows go when that host has reported that the network is gone, lest its addresses are answered twice.
 func (a *Area) Delete(tx *store.Tx, n *cloud.Network) error {
@@ -268,6 +251,11 @@ func (a *Area) Delete(tx *store.Tx, n *cloud.Network) error {
 // shutdown stops carrying a network.
 func (a *Area) shutdown(tx *store.Tx, n *cloud.Network) error {
 	n.IdleSince = time.Time{}
+	if rt, ok := tables.Routers.First(tx, "network", store.K(n.ID, true)); ok {
+		if err := a.drop(tx, rt); err != nil {
+			return err
+		}
+	}
 	rt, ok := RouterOf(tx, n.ID)
 	if !ok {
 		return a.unimplement(tx, n)
@@ -290,7 +278,10 @@ func (a *Area) left(tx *store.Tx, n *cloud.Network) error {
 // unimplement gives back what only a running network needs. It keeps its public addresses.
 func (a *Area) unimplement(tx *store.Tx, n *cloud.Network) error {
 	if rt, ok := RouterOf(tx, n.ID); ok {
-		rt.State, rt.HostID, rt.PodID, rt.Error = cloud.VMStopped, cloud.ID{}, cloud.ID{}, ""
+		if err := a.unhome(tx, rt); err != nil {
+			return err
+		}
+		rt.State, rt.Error = cloud.VMStopped, ""
 		if err := tables.Routers.Put(tx, rt); err != nil {
 			return err
 		}
@@ -323,7 +314,7 @@ func (a *Area) destroy(tx *store.Tx, n *cloud.Network) error {
 		}
 	}
 	for rt := range tables.Routers.By(tx, "network", store.K(n.ID)) {
-		if err := tables.Routers.Delete(tx, rt.ID); err != nil {
+		if err := a.drop(tx, rt); err != nil {
 			return err
 		}
 	}

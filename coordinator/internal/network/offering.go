@@ -102,6 +102,9 @@ func (a *Area) CreateOffering(tx *store.Tx, q OfferingRequest) (*cloud.NetworkOf
 	if err != nil {
 		return nil, err
 	}
+	if q.Details, err = checkDetails(q.Details); err != nil {
+		return nil, err
+	}
 	o := &cloud.NetworkOffering{
 		ID: tx.NewID(), Name: q.Name, DisplayText: q.DisplayText, TrafficType: Guest, GuestType: cloud.Isolated,
 		Availability: availabilities[i], Services: services, SpecifyVLAN: q.SpecifyVLAN, ConserveMode: q.ConserveMode,

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
 	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -18,8 +19,8 @@ import (
 // nothing is allocated twice, and when all is given back nothing is left.
 func TestWhatIsAllocatedIsReleased(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(t, 2)
-		m := &machine{w: w}
+		w := newVMWorld(t, 2)
+		m := &machine{w: w, images: 1}
 		rt.Repeat(map[string]func(*rapid.T){
 			"network":      m.network,
 			"delete":       m.deleteNetwork,
@@ -33,6 +34,8 @@ func TestWhatIsAllocatedIsReleased(t *testing.T) {
 			"forward":      m.forward,
 			"close":        m.close,
 			"restart":      m.restart,
+			"router":       m.router,
+			"placement":    m.placement,
 			"observe":      func(rt *rapid.T) { w.observe(rapid.SampledFrom(w.hosts).Draw(rt, "host")) },
 			"host":         m.host,
 			"time": func(rt *rapid.T) {
@@ -50,7 +53,10 @@ func TestWhatIsAllocatedIsReleased(t *testing.T) {
 }
 
 // machine draws operations on a world.
-type machine struct{ w *world }
+type machine struct {
+	w      *world
+	images byte
+}
 
 // allowed has an operation succeed or be refused in an orderly way.
 func (m *machine) allowed(rt *rapid.T, f func(tx *store.Tx) error) {
@@ -161,6 +167,33 @@ func (m *machine) restart(rt *rapid.T) {
 	m.allowed(rt, func(tx *store.Tx) error { return m.w.area.Restart(tx, n, cleanup) })
 }
 
+// router does to a router what the API can.
+func (m *machine) router(rt *rapid.T) {
+	row := pick(rt, m.w.read(), tables.Routers)
+	a := m.w.area
+	do := rapid.SampledFrom([]func(*store.Tx, *cloud.Router) error{
+		a.StartRouter, a.RebootRouter, a.DestroyRouter,
+		func(tx *store.Tx, r *cloud.Router) error { return a.StopRouter(tx, r, false) },
+		func(tx *store.Tx, r *cloud.Router) error { return a.StopRouter(tx, r, true) },
+		func(tx *store.Tx, r *cloud.Router) error { // the job of a restart, late
+			_, err := a.RestartStep(tx, &job.State{Job: &cloud.Job{InstanceID: r.NetworkID}, Expired: true})
+			return err
+		},
+	}).Draw(rt, "do")
+	m.allowed(rt, func(tx *store.Tx) error { return do(tx, row) })
+}
+
+// placement changes where routers run from now on, or what they boot.
+func (m *machine) placement(rt *rapid.T) {
+	switch to := rapid.SampledFrom([]string{"host", "vm", "image"}).Draw(rt, "placement"); {
+	case to != "image":
+		m.w.set("router.placement", to)
+	case m.images < 3:
+		m.images++
+		m.w.image(m.images)
+	}
+}
+
 func (m *machine) host(rt *rapid.T) {
 	status := rapid.SampledFrom([]cloud.HostStatus{cloud.HostUp, cloud.HostDisconnected, cloud.HostDown}).Draw(rt, "status")
 	m.w.setHost(rapid.SampledFrom(m.w.hosts).Draw(rt, "host"), func(h *cloud.Host) { h.Status = status })
@@ -172,6 +205,7 @@ func (m *machine) end(rt *rapid.T) {
 	for _, h := range w.hosts {
 		w.setHost(h, func(h *cloud.Host) { h.Status = cloud.HostUp })
 	}
+	w.set("router.placement", "host")
 	for vm := range tables.VMs.All(w.read()) {
 		if !vm.HostID.IsZero() {
 			w.stop(vm)
@@ -188,7 +222,8 @@ func (m *machine) end(rt *rapid.T) {
 	left := map[string]int{
 		"networks": tables.Networks.Len(r), "routers": tables.Routers.Len(r), "NICs": tables.NICs.Len(r),
 		"firewall rules": tables.FirewallRules.Len(r), "forwarding rules": tables.PortForwardingRules.Len(r),
-		"addresses": tables.PublicIPs.Len(r) - tables.PublicIPs.Count(r, "free", nil),
+		"capacities": w.taken(),
+		"addresses":  tables.PublicIPs.Len(r) - tables.PublicIPs.Count(r, "free", nil),
 	}
 	for what, n := range left {
 		if n != 0 {
@@ -198,4 +233,13 @@ func (m *machine) end(rt *rapid.T) {
 	if err := w.check(); err != nil {
 		rt.Error(err)
 	}
+}
+
+// taken is how many VMs the hosts' counters speak of.
+func (w *world) taken() (n int) {
+	for c := range tables.HostCapacities.All(w.read()) {
+		n += int(c.VMs)
+		n += int(c.MemoryMiB)
+	}
+	return n
 }

@@ -45,7 +45,7 @@ func (a *Area) takeIP(tx *store.Tx, n *cloud.Network, sourceNAT bool, want netip
 		return nil, err
 	}
 	ip.State = cloud.IPAllocated
-	if carried(n) {
+	if carried(n) && !unrouted(tx, n) {
 		ip.State = cloud.IPAllocating
 	}
 	ip.AccountID, ip.DomainID, ip.NetworkID = n.AccountID, n.DomainID, n.ID

@@ -35,17 +35,20 @@ func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) *hostspec
 	}
 	v := &rendering{r: r, open: a.Seal, log: a.Log, host: host, n: n}
 	v.load()
-	if !v.here && !v.isRouter {
+	if !v.here && !v.isRouter && !v.plugged {
 		return nil
 	}
 	spec := &hostspec.Network{
 		Id: n.ID.String(), Isolation: hostspec.Isolation_ISOLATION_VLAN, Segment: n.Segment,
-		Device: label(r, n.PhysicalNetworkID, Guest), Mtu: n.MTU, Number: uint32(n.Number),
-		Legs: []*hostspec.Leg{{Name: serviceLink, Mac: alloc.FormatMAC(n.ServiceMAC), Isolated: true}},
+		Device: label(r, n.PhysicalNetworkID, Guest), Mtu: n.MTU, Number: uint32(n.Number), Incarnation: n.Incarnation,
 	}
 	if n.Isolation == VXLAN {
 		spec.Isolation, spec.Peers = hostspec.Isolation_ISOLATION_VXLAN, v.peers()
 	}
+	if !v.here && !v.isRouter {
+		return spec // a system VM is plugged in, and no guest is here to be served
+	}
+	spec.Legs = []*hostspec.Leg{{Name: serviceLink, Mac: alloc.FormatMAC(n.ServiceMAC), Isolated: true}}
 	if v.isRouter {
 		spec.Legs = append(spec.Legs, &hostspec.Leg{Name: guestLink, Mac: alloc.FormatMAC(n.GatewayMAC)})
 		if len(v.public) > 0 {
@@ -62,7 +65,7 @@ func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) *hostspec
 // rendering is one network seen from one host.
 type rendering struct {
 	r    store.Reader
-	open Opener
+	open Sealer
 	log  *slog.Logger
 	host cloud.ID
 	n    *cloud.Network
@@ -70,8 +73,9 @@ type rendering struct {
 	offering *cloud.NetworkOffering
 	zone     *cloud.Zone
 	router   *cloud.Router
-	isRouter bool // the router is on this host
+	isRouter bool // the router is a namespace on this host, or what is rendered is the system VM
 	here     bool // a VM of the network is on this host
+	plugged  bool // a router that is a system VM is on this host
 	guests   []guest
 	hosts    map[cloud.ID]bool // all that carry the network
 	public   []address         // the source NAT address first
@@ -108,9 +112,20 @@ func (v *rendering) load() {
 			v.here = v.here || vm.HostID == v.host
 		}
 	}
-	if rt, ok := RouterOf(v.r, v.n.ID); ok && !rt.HostID.IsZero() {
-		v.router, v.isRouter = rt, rt.HostID == v.host
+	for rt := range tables.Routers.By(v.r, "network", store.K(v.n.ID)) {
+		if rt.HostID.IsZero() {
+			continue
+		}
 		v.hosts[rt.HostID] = true
+		here := rt.HostID == v.host
+		if rt.Placement == cloud.InVM {
+			v.plugged = v.plugged || here
+		} else {
+			v.isRouter = here && rt.State != cloud.VMStopping && rt.State != cloud.VMStopped
+		}
+		if !rt.Standby {
+			v.router = rt
+		}
 	}
 	for ip := range tables.PublicIPs.By(v.r, "network", store.K(v.n.ID)) { // in the order of addresses
 		of, ok := tables.VLANRanges.Get(v.r, ip.RangeID)
@@ -167,25 +182,31 @@ func (v *rendering) services() *netspec.NetSpec {
 	if Offers(v.offering, Dhcp) {
 		s.Dhcp4 = v.dhcp()
 	}
-	if Offers(v.offering, DNS) {
-		s.Dns = v.dns(served)
-	}
-	if Offers(v.offering, UserData) {
-		s.Metadata = &netspec.Metadata{Links: served, Listen: texts(listen)}
-		s.Password = &netspec.Password{Links: served, Listen: texts(listen[:len(listen)-1])}
-		for _, g := range v.guests {
-			// Elsewhere its own host answers; only the router is reached from all of the network.
-			if g.vm.HostID.IsZero() || !v.isRouter && g.vm.HostID != v.host {
-				continue
-			}
-			s.Metadata.Guests = append(s.Metadata.Guests, v.data(g))
-			s.Password.Guests = append(s.Password.Guests, v.password(g))
-		}
-	}
+	v.serve(s, served, listen)
 	return s
 }
 
-// route adds what only the router's namespace does.
+// serve adds what guests ask by name or by HTTP. The last one of listen is the metadata address.
+func (v *rendering) serve(s *netspec.NetSpec, served []string, listen []netip.Addr) {
+	if Offers(v.offering, DNS) {
+		s.Dns = v.dns(served)
+	}
+	if !Offers(v.offering, UserData) {
+		return
+	}
+	s.Metadata = &netspec.Metadata{Links: served, Listen: texts(listen)}
+	s.Password = &netspec.Password{Links: served, Listen: texts(listen[:len(listen)-1])}
+	for _, g := range v.guests {
+		// Elsewhere its own host answers; only the router is reached from all of the network.
+		if g.vm.HostID.IsZero() || !v.isRouter && g.vm.HostID != v.host {
+			continue
+		}
+		s.Metadata.Guests = append(s.Metadata.Guests, v.data(g))
+		s.Password.Guests = append(s.Password.Guests, v.password(g))
+	}
+}
+
+// route adds what only the router does.
 func (v *rendering) route(s *netspec.NetSpec) {
 	n := v.n
 	cidr := n.CIDR.String()

@@ -15,28 +15,38 @@ import (
 
 var noAddr netip.Addr
 
-// homeRouter sees that the network has a router and that it has a host. A router keeps its MAC for life.
+// homeRouter sees that the network has a router, and that it has a host and starts. MACs stay.
 func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error {
 	rt, ok := RouterOf(tx, n.ID)
 	if !ok {
-		number, err := next(tx, "router.number")
-		if err != nil {
+		var err error
+		if rt, err = newRouter(tx, n); err != nil {
 			return err
-		}
-		rt = &cloud.Router{
-			ID: tx.NewID(), Name: fmt.Sprintf("r-%d-VM", number), NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID,
-			ZoneID: n.ZoneID, Placement: "host", PublicMAC: newMAC(tx), Created: tx.Now(), Number: number,
 		}
 	}
 	if rt.HostID.IsZero() || gone(tx, rt.HostID) {
-		h, err := chooseHost(tx, n, prefer)
-		if err != nil {
+		if err := a.unhome(tx, rt); err != nil {
 			return err
 		}
-		rt.HostID, rt.PodID = h.ID, h.PodID
+		rt.Placement = placement(tx, n)
+		if err := a.home(tx, n, rt, prefer); err != nil {
+			return err
+		}
 	}
-	rt.State, rt.Error = cloud.VMStarting, ""
+	rt.State, rt.Error, rt.Destroying, rt.Avoid = cloud.VMStarting, "", false, nil
 	return tables.Routers.Put(tx, rt)
+}
+
+// newRouter makes the row of a router that has no host yet.
+func newRouter(tx *store.Tx, n *cloud.Network) (*cloud.Router, error) {
+	number, err := next(tx, "router.number")
+	if err != nil {
+		return nil, err
+	}
+	return &cloud.Router{
+		ID: tx.NewID(), Name: fmt.Sprintf("r-%d-VM", number), NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID,
+		ZoneID: n.ZoneID, Placement: placement(tx, n), PublicMAC: newMAC(tx), Created: tx.Now(), Number: number,
+	}, nil
 }
 
 // chooseHost picks the host of a network's router: the preferred one if it can, else the one with the fewest routers.
@@ -99,6 +109,9 @@ func (a *Area) Tend(tx *store.Tx) error {
 	if err := a.rehome(tx); err != nil {
 		return err
 	}
+	if err := a.giveUpStandbys(tx); err != nil {
+		return err
+	}
 	for n := range tables.Networks.By(tx, "leaving", nil) {
 		rt, ok := RouterOf(tx, n.ID)
 		if ok && !rt.HostID.IsZero() && !gone(tx, rt.HostID) {
@@ -143,23 +156,41 @@ func (a *Area) rehome(tx *store.Tx) error {
 		if !ok || !carried(n) {
 			continue
 		}
-		prefer := anyHost(tx, n)
-		h, err := chooseHost(tx, n, prefer)
-		if err != nil {
-			if err := a.noteRouter(tx, rt, err.Error(), true); err != nil {
-				return err
-			}
-			continue
-		}
-		rt.HostID, rt.PodID, rt.State, rt.Error = h.ID, h.PodID, cloud.VMStarting, ""
-		if err := tables.Routers.Put(tx, rt); err != nil {
-			return err
-		}
-		if err := transition(tx, n, cloud.NetworkImplementing); err != nil {
+		if err := a.rehomeOne(tx, n, rt); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (a *Area) rehomeOne(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error {
+	switch {
+	case rt.Standby:
+		return a.failStandby(tx, rt, "its host is gone")
+	case rt.State == cloud.VMStopping:
+		return a.stopped(tx, n, rt)
+	case rt.State == cloud.VMStopped:
+		return nil
+	}
+	if err := a.unhome(tx, rt); err != nil {
+		return err
+	}
+	err := a.home(tx, n, rt, anyHost(tx, n))
+	if cloud.CodeOf(err) == cloud.NoCapacity {
+		rt.Avoid = nil // each of them may be tried again
+		return a.noteRouter(tx, rt, err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	rt.State = cloud.VMStarting
+	if rt.Placement == cloud.OnHost {
+		rt.Error = ""
+	}
+	if err := tables.Routers.Put(tx, rt); err != nil {
+		return err
+	}
+	return transition(tx, n, cloud.NetworkImplementing)
 }
 
 // orphans lists the routers of dead and removed hosts, without walking over those of living ones.
@@ -184,12 +215,9 @@ func orphans(r store.Reader) []*cloud.Router {
 	return list
 }
 
-// noteRouter writes why a router does not run. With homeless it has no host any more.
-func (a *Area) noteRouter(tx *store.Tx, rt *cloud.Router, why string, homeless bool) error {
-	rt.Error = why
-	if homeless {
-		rt.HostID, rt.PodID, rt.State = cloud.ID{}, cloud.ID{}, cloud.VMStarting
-	}
+// noteRouter writes why a router has no host.
+func (a *Area) noteRouter(tx *store.Tx, rt *cloud.Router, why string) error {
+	rt.Error, rt.State = why, cloud.VMStarting
 	return tables.Routers.Put(tx, rt)
 }
 

@@ -114,20 +114,6 @@ func (a *Area) DeleteStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
 	return job.Wait(), nil
 }
 
-// RestartStep waits for the router to run again.
-func (a *Area) RestartStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
-	n, ok := tables.Networks.Get(tx, j.InstanceID())
-	switch {
-	case !ok || n.State == cloud.NetworkDestroy:
-		return job.Fail(cloud.Errorf(cloud.Unavailable, "The network was deleted")), nil
-	case Restarted(tx, n):
-		return job.Done(), nil
-	case j.Expired:
-		return job.Fail(unconfirmed(tx, n.ID, "The restart of the network")), nil
-	}
-	return job.Wait(), nil
-}
-
 // DefaultNetworks lists the network that a VM is deployed on where none is named: the account's only isolated network of
 // the zone with source NAT. More than one are a refusal, none an empty list.
 func DefaultNetworks(r store.Reader, account *cloud.Account, zone *cloud.Zone) ([]*cloud.Network, error) {

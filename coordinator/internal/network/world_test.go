@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
 	"github.com/wispcloud/wisp/coordinator/internal/hostplan"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/network"
@@ -65,6 +66,12 @@ type world struct {
 	account  *cloud.Account
 	hosts    []cloud.ID
 	vms      uint64
+	events   []string
+}
+
+func (w *world) event(_ *store.Tx, e *cloud.Event) error {
+	w.events = append(w.events, e.Type+" "+e.Description)
+	return nil
 }
 
 // id makes ids that are the same on every run.
@@ -87,7 +94,7 @@ func newWorld(t testing.TB, hosts int) *world {
 			return cloud.ID{0: 0xbb, 6: 0x40, 8: 0x80, 13: byte(ids >> 16), 14: byte(ids >> 8), 15: byte(ids)}
 		}
 	}, tables.Schema()...).Nodes[0]
-	w.area = &network.Area{Seal: keeper, Counts: counter{}, Log: slog.New(slog.NewTextHandler(w.log, nil))}
+	w.area = &network.Area{Seal: keeper, Counts: counter{}, Sites: compute.Sites{}, Event: w.event, Log: slog.New(slog.NewTextHandler(w.log, nil))}
 	w.zone = &cloud.Zone{ID: id(1, 1), Name: "z1", DNS1: addr("192.0.2.53"), GuestCIDR: netip.MustParsePrefix("10.1.1.0/24")}
 	domain := &cloud.Domain{ID: id(2, 1), Name: "ROOT", Path: "ROOT"}
 	w.account = &cloud.Account{ID: id(3, 1), Name: "alice", DomainID: domain.ID, Number: 12, Type: cloud.UserAccount}
@@ -229,7 +236,9 @@ func (w *world) render(host cloud.ID) []*hostspec.Network {
 			continue
 		}
 		if spec := w.area.Render(r, host, n); spec != nil {
-			spec.Services.Generation = r.Index()
+			if spec.Services != nil {
+				spec.Services.Generation = r.Index()
+			}
 			list = append(list, spec)
 		}
 	}
@@ -246,11 +255,49 @@ func (w *world) observation(host cloud.ID) *hostspec.HostObservation {
 	o := &hostspec.HostObservation{HostId: host.String(), AcceptedGeneration: w.read().Index(), SettledGeneration: w.read().Index()}
 	for _, n := range w.render(host) {
 		o.Networks = append(o.Networks, &hostspec.NetworkObservation{
-			Id: n.GetId(), Ready: true,
+			Id: n.GetId(), Ready: true, Incarnation: n.GetIncarnation(),
 			Services: &netspec.Observation{
 				NetworkId: n.GetId(), AppliedGeneration: n.GetServices().GetGeneration(), TriedGeneration: n.GetServices().GetGeneration(), Version: "1.0",
 			},
 		})
+	}
+	for _, vm := range w.renderSystem(host).GetSystemVms() {
+		o.SystemVms = append(o.SystemVms, booted(vm))
+	}
+	return o
+}
+
+// renderSystem is a host's system VMs, generations set as hostlink does.
+func (w *world) renderSystem(host cloud.ID) *hostspec.HostSpec {
+	w.t.Helper()
+	r := w.r.DB().Current()
+	s := &hostspec.HostSpec{}
+	h, ok := tables.Hosts.Get(r, host)
+	if !ok {
+		return s
+	}
+	if err := w.area.RenderSystem(r, h, s); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, vm := range s.SystemVms {
+		vm.Services.Generation = r.Index()
+	}
+	return s
+}
+
+// booted is what an agent says of a system VM when it is as it shall be.
+func booted(vm *hostspec.SystemVM) *hostspec.SystemVMObservation {
+	o := &hostspec.SystemVMObservation{Vm: &hostspec.VirtualMachineObservation{
+		Id: vm.GetId(), State: hostspec.VmState_VM_STATE_STOPPED, StopCause: hostspec.StopCause_STOP_CAUSE_WANTED,
+		StartEpoch: vm.GetStartEpoch(), BootEpoch: vm.GetBootEpoch(),
+	}}
+	if vm.GetPower() == hostspec.PowerState_POWER_STATE_STOPPED {
+		return o
+	}
+	o.Vm.State, o.Vm.StopCause, o.Vm.VncPort = hostspec.VmState_VM_STATE_RUNNING, hostspec.StopCause_STOP_CAUSE_UNSPECIFIED, 5900
+	o.Connected, o.ImageVersion = !vm.GetStandby(), "v-"+vm.GetImageSha256()[:4]
+	o.Services = &netspec.Observation{
+		NetworkId: vm.GetServices().GetNetworkId(), AppliedGeneration: vm.GetServices().GetGeneration(), Version: "1.0",
 	}
 	return o
 }
@@ -326,7 +373,7 @@ func (w *world) check() error {
 				fail("network %s is Allocated and holds segment %d", n.Name, n.Segment)
 			}
 		case cloud.NetworkImplementing, cloud.NetworkImplemented:
-			if n.Segment == 0 || !routed {
+			if n.Segment == 0 || !routed && !n.RestartNeeded {
 				fail("network %s is %s without segment or router", n.Name, n.State)
 			}
 		}
@@ -336,6 +383,32 @@ func (w *world) check() error {
 				fail("NIC has %s in %s", nic.IP, n.CIDR)
 			}
 			seen[nic.IP] = true
+		}
+	}
+	used := map[cloud.ID]cloud.HostCapacity{}
+	for rt := range tables.Routers.All(r) {
+		if !tables.Networks.Has(r, rt.NetworkID) {
+			fail("router %s outlives its network", rt.Name)
+		}
+		if rt.HostID.IsZero() != (rt.State == cloud.VMStopped || rt.State == cloud.VMError) && rt.State != cloud.VMStarting && rt.State != cloud.VMStopping {
+			fail("router %s is %s with host %q", rt.Name, rt.State, rt.HostID)
+		}
+		if rt.Placement == cloud.InVM && !rt.HostID.IsZero() {
+			c := used[rt.HostID]
+			c.CPUMHz, c.MemoryMiB, c.VMs = c.CPUMHz+uint64(rt.CPUs)*uint64(rt.CPUMHz), c.MemoryMiB+uint64(rt.MemoryMiB), c.VMs+1
+			used[rt.HostID] = c
+			if !rt.ControlIP.IsLinkLocalUnicast() || rt.PoolID.IsZero() || rt.SHA256 == "" {
+				fail("router %s has control address %s, pool %s, image %q", rt.Name, rt.ControlIP, rt.PoolID, rt.SHA256)
+			}
+		}
+	}
+	for _, h := range w.hosts {
+		c, _ := tables.HostCapacities.Get(r, h)
+		if c == nil {
+			c = &cloud.HostCapacity{}
+		}
+		if u := used[h]; u.CPUMHz != c.CPUMHz || u.MemoryMiB != c.MemoryMiB || u.VMs != c.VMs {
+			fail("host %s counts %d MHz, %d MiB, %d VMs; its routers have %d, %d, %d", h, c.CPUMHz, c.MemoryMiB, c.VMs, u.CPUMHz, u.MemoryMiB, u.VMs)
 		}
 	}
 	for a := range tables.Accounts.All(r) {

@@ -53,7 +53,13 @@ type Disk struct {
 	// Pool is where the volume already is; zero for a new one.
 	Pool  cloud.ID
 	Local bool
-	Tags  []string
+	// Either takes local and shared pools alike.
+	Either bool
+	Tags   []string
+}
+
+func (d *Disk) takes(p *Pool) bool {
+	return (d.Either || p.Local == d.Local) && containsAll(p.Tags, d.Tags)
 }
 
 // Request is what a VM needs.
@@ -69,8 +75,36 @@ type Request struct {
 	Host cloud.ID
 	// Avoid are hosts on which this start failed, with the reasons.
 	Avoid map[cloud.ID]string
+	// Forbidden are hosts that a rule of the VM's owner excludes, with the reasons.
+	Forbidden map[cloud.ID]string
+	// Together names the only hosts that will do; all of them have to agree.
+	Together []Together
+	// Weights are added to the scores of hosts: positive ones make a host less wanted.
+	Weights map[cloud.ID]float64
 	// Prefer wins among hosts that fit (the last host: its caches are warm).
 	Prefer cloud.ID
+}
+
+// Together is a set of hosts of which one is to be chosen.
+type Together struct {
+	Hosts  map[cloud.ID]bool
+	Reason string // told of the others
+}
+
+// Forbid excludes a host.
+func (q *Request) Forbid(host cloud.ID, reason string) {
+	if q.Forbidden == nil {
+		q.Forbidden = map[cloud.ID]string{}
+	}
+	q.Forbidden[host] = reason
+}
+
+// Weigh makes a host less wanted by w, or with a negative w more.
+func (q *Request) Weigh(host cloud.ID, w float64) {
+	if q.Weights == nil {
+		q.Weights = map[cloud.ID]float64{}
+	}
+	q.Weights[host] += w
 }
 
 // Choice is the answer: a host, and a pool for each disk of the request in order.
@@ -156,7 +190,7 @@ func score(h *Host, req *Request) float64 {
 	if h.ID == req.Prefer {
 		s -= 2
 	}
-	return s
+	return s + req.Weights[h.ID]
 }
 
 func refuse(h *Host, req *Request) string {
@@ -168,6 +202,14 @@ func refuse(h *Host, req *Request) string {
 	}
 	if why, ok := req.Avoid[h.ID]; ok {
 		return "the VM did not start there: " + why
+	}
+	if why, ok := req.Forbidden[h.ID]; ok {
+		return why
+	}
+	for _, t := range req.Together {
+		if !t.Hosts[h.ID] {
+			return t.Reason
+		}
 	}
 	for _, t := range req.HostTags {
 		if !slices.Contains(h.Tags, t) {
@@ -217,7 +259,7 @@ func pickPools(h *Host, disks []Disk) ([]cloud.ID, string) {
 		best := -1
 		for j := range h.Pools {
 			p := &h.Pools[j]
-			if p.Local != d.Local || !containsAll(p.Tags, d.Tags) || sub(p.Free, taken[p.ID]) < d.Bytes {
+			if !d.takes(p) || sub(p.Free, taken[p.ID]) < d.Bytes {
 				continue
 			}
 			if best < 0 || sub(p.Free, taken[p.ID]) > sub(h.Pools[best].Free, taken[h.Pools[best].ID]) {
@@ -243,16 +285,19 @@ func containsAll(have, want []string) bool {
 }
 
 func whyNoPool(h *Host, d Disk) string {
-	kind := "shared"
-	if d.Local {
-		kind = "local"
+	kind := "shared "
+	switch {
+	case d.Either:
+		kind = ""
+	case d.Local:
+		kind = "local "
 	}
 	tags := ""
 	if len(d.Tags) > 0 {
 		tags = fmt.Sprintf(" with tags %s", strings.Join(d.Tags, ","))
 	}
-	if !slices.ContainsFunc(h.Pools, func(p Pool) bool { return p.Local == d.Local && containsAll(p.Tags, d.Tags) }) {
-		return fmt.Sprintf("it has no %s storage pool%s that is up", kind, tags)
+	if !slices.ContainsFunc(h.Pools, func(p Pool) bool { return d.takes(&p) }) {
+		return fmt.Sprintf("it has no %sstorage pool%s that is up", kind, tags)
 	}
-	return fmt.Sprintf("no %s storage pool%s has %d MiB free", kind, tags, d.Bytes>>20)
+	return fmt.Sprintf("no %sstorage pool%s has %d MiB free", kind, tags, d.Bytes>>20)
 }

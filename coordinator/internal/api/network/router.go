@@ -93,7 +93,7 @@ func (a *RouterAnswer) legs(r store.Reader, rt *cloud.Router) {
 			a.DNS1, a.DNS2 = n.DNS1, n.DNS2
 		}
 		a.NIC = append(a.NIC, routerNIC{
-			ID: cloud.NameID("router_nic", rt.ID.String()+"/guest"), NetworkID: n.ID, Netmask: a.GuestNetmask, IPAddress: n.Gateway,
+			ID: area.RouterNIC(rt, area.Guest), NetworkID: n.ID, Netmask: a.GuestNetmask, IPAddress: n.Gateway,
 			MACAddress: a.GuestMACAddress, TrafficType: "Guest",
 		})
 	}
@@ -108,7 +108,7 @@ func (a *RouterAnswer) legs(r store.Reader, rt *cloud.Router) {
 	a.PublicIP, a.PublicMAC, a.PublicNetmask, a.Gateway = ip.Address, alloc.FormatMAC(rt.PublicMAC), v.Netmask, v.Gateway
 	a.PublicNetworkID = area.PublicNetworkID(rt.ZoneID)
 	a.NIC = append(a.NIC, routerNIC{
-		ID: cloud.NameID("router_nic", rt.ID.String()+"/public"), NetworkID: a.PublicNetworkID, Netmask: v.Netmask, Gateway: v.Gateway,
+		ID: area.RouterNIC(rt, area.Public), NetworkID: a.PublicNetworkID, Netmask: v.Netmask, Gateway: v.Gateway,
 		IPAddress: ip.Address, MACAddress: a.PublicMAC, TrafficType: "Public", IsDefault: true,
 	})
 }

@@ -176,7 +176,7 @@ var Routers = store.Define(store.Def[cloud.Router]{
 			return store.K(r.HostID)
 		}},
 		{Name: "homeless", Key: func(r *cloud.Router) store.Key {
-			if !r.HostID.IsZero() || r.State != cloud.VMStarting {
+			if !r.HostID.IsZero() || r.State != cloud.VMStarting && r.State != cloud.VMStopping {
 				return nil
 			}
 			return store.K(r.ZoneID)
