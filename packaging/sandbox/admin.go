@@ -68,6 +68,9 @@ func (s *Sandbox) makeKeys(ctx context.Context) error {
 		return err
 	}
 	s.steps.say("in %s, for root only", s.show(s.envPath()))
+	if err := writeCMK(s.cmkPath(), s.env); err != nil {
+		return err
+	}
 	return writeEnv(s.envPath(), s.env)
 }
 

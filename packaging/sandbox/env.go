@@ -53,11 +53,26 @@ func writeEnv(path string, env map[string]string) error {
 		}
 		fmt.Fprintf(&text, "export %s='%s'\n", name, env[name])
 	}
+	return writePrivate(path, text.Bytes())
+}
+
+// cmkPath is a configuration of CloudMonkey for this cloud: its flags would show the secret to every user of the machine.
+func (s *Sandbox) cmkPath() string { return filepath.Join(s.cfg.Dir, "cmk") }
+
+// writeCMK writes what CloudMonkey 6 reads with -c, and wisp from ~/.cmk/config.
+func writeCMK(path string, env map[string]string) error {
+	text := fmt.Sprintf("asyncblock = true\ntimeout = 1800\noutput = json\nprofile = sandbox\n\n[sandbox]\nurl = %s\nusername = \n"+
+		"password = \ndomain = /\napikey = %s\nsecretkey = %s\n", env[envEndpoint], env[envKey], env[envSecret])
+	return writePrivate(path, []byte(text))
+}
+
+// writePrivate writes a file whole or not at all, for the owner only.
+func writePrivate(path string, text []byte) error {
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.WriteFile(tmp, text.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(tmp, text, 0o600); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

@@ -24,7 +24,8 @@ The sandbox %s (%.1f s).
   keys      . %s        sets %s, %s, %s, %s
   cs        . %s; /usr/bin/python3 -m cs listVirtualMachines
   libcloud  . %s; /usr/bin/python3 -c 'import os; from libcloud.compute.providers import get_driver as d; print(d("cloudstack")(os.environ["%s"], os.environ["%s"], secure=False, host="%s", port=%s, path="/client/api").list_images())'
-  cmk       . %s; cmk -u $%s -k $%s -s $%s list virtualmachines
+  wisp      . %s; %s/wisp list virtualmachines
+  cmk       cmk -c %s list virtualmachines
   guest     curl %s
             ssh -i %s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@%s
   shell     %s/wisp-lab exec -name %s h1    on a hypervisor host; logs in %s
@@ -34,7 +35,8 @@ The sandbox %s (%.1f s).
 		s.show(s.envPath()), envEndpoint, envKey, envSecret, envPassword,
 		s.show(s.envPath()),
 		s.show(s.envPath()), envKey, envSecret, host, port,
-		s.show(s.envPath()), envEndpoint, envKey, envSecret,
+		s.show(s.envPath()), s.show(s.cfg.Bin),
+		s.show(s.cmkPath()),
 		s.hello.url(),
 		s.show(s.keyPath()), s.hello.address,
 		s.show(s.cfg.Bin), s.cfg.Name, s.show(s.cfg.Dir))
