@@ -54,6 +54,13 @@ func Candidates(r store.Reader, zone cloud.ID) []place.Host {
 		})
 	}
 	closeFull(r, hosts)
+	if most := infra.MaxGuests(r); most > 0 {
+		for i := range hosts {
+			if hosts[i].Refusal == "" && hosts[i].VMs >= most {
+				hosts[i].Refusal = fmt.Sprintf("it has %d VMs, the most that its hypervisor capability allows", hosts[i].VMs)
+			}
+		}
+	}
 	return hosts
 }
 
@@ -133,6 +140,10 @@ func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
 	if ok {
 		req.HostTags = offering.HostTags
 	}
+	if t, ok := tables.Templates.Get(r, vm.TemplateID); ok && t.Tag != "" && !slices.Contains(req.HostTags, t.Tag) {
+		req.HostTags = append(slices.Clone(req.HostTags), t.Tag)
+	}
+	affinity(r, vm, req)
 	for _, id := range vm.Avoid {
 		if req.Avoid == nil {
 			req.Avoid = map[cloud.ID]string{}

@@ -162,7 +162,7 @@ func TestDeployRefusals(t *testing.T) {
 			"Unable to deploy the VM: no network is given in networkids and the account has none in zone zone",
 		},
 		{
-			"too much user data", func(d *compute.Deployment) { d.UserData = make([]byte, 32<<10+1) },
+			"too much user data", func(d *compute.Deployment) { d.UserData = compute.UserDataRequest{Raw: make([]byte, 32<<10+1)} },
 			"Unable to use userdata: it has 32769 bytes, at most 32768 are accepted",
 		},
 		{

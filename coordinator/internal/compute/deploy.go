@@ -3,6 +3,7 @@ package compute
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -23,9 +24,13 @@ type Deployment struct {
 	Networks []NetworkRequest
 	// Name is the host name asked for; empty gives one.
 	Name, DisplayName, Group string
-	// UserData is raw (decoded).
-	UserData []byte
-	KeyPair  *cloud.SSHKeyPair
+	UserData                 UserDataRequest
+	KeyPairs                 []*cloud.SSHKeyPair
+	// Affinity are groups of the account.
+	Affinity []*cloud.AffinityGroup
+	// By is the account that asks; Keyboard the layout of the console.
+	By       cloud.ID
+	Keyboard string
 	// Host pins the first start.
 	Host     cloud.ID
 	Start    bool
@@ -68,7 +73,7 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 		ID: tx.NewID(), AccountID: d.Account.ID, DomainID: d.Account.DomainID, ZoneID: d.Zone.ID,
 		State: cloud.VMStopped, TemplateID: d.Template.ID, OfferingID: d.Offering.ID, OSTypeID: d.Template.OSTypeID,
 		CPUs: d.Offering.CPUs, CPUMHz: d.Offering.CPUMHz, MemoryMiB: d.Offering.MemoryMiB, HA: d.Offering.OfferHA,
-		Group: d.Group, Created: tx.Now(), WantedHostID: d.Host, Details: d.Details, Number: number,
+		Keyboard: d.Keyboard, Created: tx.Now(), WantedHostID: d.Host, Details: d.Details, Number: number,
 		Hypervisor: "KVM", PasswordEnabled: d.Template.PasswordEnabled,
 		InstanceName: fmt.Sprintf("i-%d-%d-%s", d.Account.Number, number, instanceName.Text(tx)),
 	}
@@ -79,11 +84,12 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 	if vm.DisplayName == "" {
 		vm.DisplayName = vm.Name
 	}
-	if err := a.setSecrets(vm, d); err != nil {
+	if err := a.setSecrets(tx, vm, d); err != nil {
 		return nil, err
 	}
-	if d.KeyPair != nil {
-		vm.KeyPair, vm.PublicKey = d.KeyPair.Name, d.KeyPair.PublicKey
+	setKeys(vm, d.KeyPairs)
+	if err := errors.Join(SetGroup(tx, vm, d.Group), SetAffinity(tx, vm, d.Affinity)); err != nil {
+		return nil, err
 	}
 	vm.Uncounted = true
 	if err := a.count(tx, vm, d.Start || !runningOnly.Bool(tx)); err != nil {
@@ -93,7 +99,7 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 		return nil, err
 	}
 	for i, n := range d.Networks {
-		if err := checkNameFree(tx, n.Network, vm.Name); err != nil {
+		if err := checkNameFree(tx, n.Network, vm.Name, vm.ID); err != nil {
 			return nil, err
 		}
 		n.DeviceID = uint32(i)
@@ -118,8 +124,6 @@ func checkDeployable(d *Deployment) error {
 	case len(d.Networks) == 0:
 		return cloud.Errorf(cloud.Invalid, "Unable to deploy the VM: no network is given in networkids and the account has none in zone %s",
 			d.Zone.Name)
-	case len(d.UserData) > maxUserData:
-		return cloud.Errorf(cloud.Invalid, "Unable to use userdata: it has %d bytes, at most %d are accepted", len(d.UserData), maxUserData)
 	case d.Offering.CPUs == 0 || d.Offering.MemoryMiB == 0:
 		return cloud.Errorf(cloud.Invalid, "Unable to use service offering %s: it has no fixed number of CPUs and memory", d.Offering.ID)
 	}
@@ -151,19 +155,19 @@ func CheckHostname(parameter, name string) error {
 }
 
 // checkNameFree refuses a host name that another VM of the network has: DNS could not tell them apart.
-func checkNameFree(r store.Reader, n *cloud.Network, name string) error {
-	for nic := range tables.NICs.By(r, "network", store.K(n.ID)) {
-		other, ok := tables.VMs.Get(r, nic.VMID)
-		if ok && strings.EqualFold(other.Name, name) {
-			return cloud.Errorf(cloud.Invalid, "The vm with hostName %s already exists in the network domain: %s; network=%s",
-				name, n.NetworkDomain, n.Name)
-		}
+func checkNameFree(r store.Reader, n *cloud.Network, name string, vm cloud.ID) error {
+	nic, taken := tables.NICs.First(r, "name", store.K(n.ID, strings.ToLower(name)))
+	if taken && nic.VMID != vm {
+		return cloud.Errorf(cloud.Invalid, "The vm with hostName %s already exists in the network domain: %s; network=%s",
+			name, n.NetworkDomain, n.Name)
 	}
 	return nil
 }
 
-func (a *Area) setSecrets(vm *cloud.VM, d *Deployment) error {
-	vm.UserData = a.Seal.Seal(string(d.UserData))
+func (a *Area) setSecrets(r store.Reader, vm *cloud.VM, d *Deployment) error {
+	if err := a.SetUserData(r, vm, d.UserData); err != nil {
+		return err
+	}
 	vnc, err := RandomPassword(8) // VNC authentication uses no more than eight characters (RFC 6143, 7.2.2)
 	if err != nil {
 		return err
@@ -172,11 +176,12 @@ func (a *Area) setSecrets(vm *cloud.VM, d *Deployment) error {
 	if !d.Template.PasswordEnabled {
 		return nil
 	}
-	return a.setPassword(vm, d.Password)
+	return a.setPassword(vm, d.Password, d.By)
 }
 
 // setPassword gives the VM a new password, a random one when password is empty, to be handed out at its next boot.
-func (a *Area) setPassword(vm *cloud.VM, password string) error {
+// by is the account that asks for it.
+func (a *Area) setPassword(vm *cloud.VM, password string, by cloud.ID) error {
 	var err error
 	if password == "" {
 		if password, err = RandomPassword(12); err != nil {
@@ -184,6 +189,7 @@ func (a *Area) setPassword(vm *cloud.VM, password string) error {
 		}
 	}
 	vm.PasswordEpoch++
+	vm.PasswordBy = by
 	vm.Password = a.Seal.Seal(password)
 	return nil
 }

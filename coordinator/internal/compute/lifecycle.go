@@ -2,6 +2,7 @@ package compute
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -111,6 +112,9 @@ func (a *Area) expunge(tx *store.Tx, vm *cloud.VM) error {
 		}
 		left = left || !gone
 	}
+	if err := leaveAffinity(tx, vm.ID); err != nil {
+		return err
+	}
 	if !left {
 		return tables.VMs.Delete(tx, vm.ID)
 	}
@@ -171,45 +175,61 @@ func (a *Area) ExpungeDue(tx *store.Tx, limit int) (int, error) {
 	return n, nil
 }
 
-// ResetPassword gives a stopped VM a new password, to be handed out at its next start. Errors: cloud.Invalid when its
+// ResetKey gives a stopped VM other SSH keys, and, where its template takes passwords, a new password: the former one can
+// be read only with the former key. by is the account that asks. Errors: cloud.Invalid.
+func (a *Area) ResetKey(tx *store.Tx, vm *cloud.VM, keys []*cloud.SSHKeyPair, by cloud.ID) error {
+	if vm.State != cloud.VMStopped {
+		return cloud.Errorf(cloud.Invalid, "Vm %s should be stopped to do SSH Key reset", vm.ID)
+	}
+	setKeys(vm, keys)
+	if vm.PasswordEnabled {
+		if err := a.setPassword(vm, "", by); err != nil {
+			return err
+		}
+	}
+	return tables.VMs.Put(tx, vm)
+}
+
+func setKeys(vm *cloud.VM, keys []*cloud.SSHKeyPair) {
+	var names, public []string
+	for _, k := range keys {
+		names, public = append(names, k.Name), append(public, k.PublicKey)
+	}
+	vm.KeyPair, vm.PublicKey = strings.Join(names, ","), strings.Join(public, "\n")
+}
+
+// ResetPassword gives a stopped VM a new password, to be handed out at its next start; by is the account that asks. Errors: cloud.Invalid when its
 // template takes no passwords or it is not stopped.
-func (a *Area) ResetPassword(tx *store.Tx, vm *cloud.VM, password string) error {
+func (a *Area) ResetPassword(tx *store.Tx, vm *cloud.VM, password string, by cloud.ID) error {
 	if !vm.PasswordEnabled {
 		return cloud.Errorf(cloud.Invalid, "Fail to reset password for the virtual machine %s, the template is not password enabled", vm.ID)
 	}
 	if vm.State != cloud.VMStopped {
 		return cloud.Errorf(cloud.Invalid, "Unable to reset password for VM %s in state %s: stop it first", vm.ID, vm.State)
 	}
-	if err := a.setPassword(vm, password); err != nil {
+	if err := a.setPassword(vm, password, by); err != nil {
 		return err
 	}
 	return tables.VMs.Put(tx, vm)
 }
 
-// Rename gives a stopped VM another host name. The caller writes the row.
-func (a *Area) Rename(r store.Reader, vm *cloud.VM, name string) error {
+// Rename gives a stopped VM another host name. The caller writes the VM's row.
+func (a *Area) Rename(tx *store.Tx, vm *cloud.VM, name string) error {
 	if err := CheckHostname("name", name); err != nil {
 		return err
 	}
-	for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
-		n, ok := tables.Networks.Get(r, nic.NetworkID)
-		if !ok {
-			continue
+	for nic := range tables.NICs.By(tx, "vm", store.K(vm.ID)) {
+		if n, ok := tables.Networks.Get(tx, nic.NetworkID); ok {
+			if err := checkNameFree(tx, n, name, vm.ID); err != nil {
+				return err
+			}
 		}
-		if err := checkNameFree(r, n, name); err != nil {
+		nic.Name = name
+		if err := tables.NICs.Put(tx, nic); err != nil {
 			return err
 		}
 	}
 	vm.Name = name
-	return nil
-}
-
-// SetUserData replaces a VM's user-data. The caller writes the row.
-func (a *Area) SetUserData(vm *cloud.VM, raw []byte) error {
-	if len(raw) > maxUserData {
-		return cloud.Errorf(cloud.Invalid, "Unable to use userdata: it has %d bytes, at most %d are accepted", len(raw), maxUserData)
-	}
-	vm.UserData = a.Seal.Seal(string(raw))
 	return nil
 }
 

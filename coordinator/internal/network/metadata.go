@@ -1,6 +1,8 @@
 package network
 
 import (
+	"maps"
+
 	"github.com/wispcloud/wisp/coordinator/internal/alloc"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -10,14 +12,18 @@ import (
 // data is what a guest reads at latest/user-data and latest/meta-data, under the names of CloudStack's router. The name
 // of the hypervisor host is left out: it is nothing for guests to know.
 func (v *rendering) data(g guest) *netspec.GuestData {
-	meta := map[string]string{
+	meta := maps.Clone(g.vm.UserDataDetails) // the variables of its user-data, for templates in it
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	maps.Copy(meta, map[string]string{
 		"availability-zone": v.zone.Name,
 		"local-ipv4":        g.nic.IP.String(),
 		"local-hostname":    g.vm.Name,
 		"instance-id":       g.vm.ID.String(),
 		"vm-id":             g.vm.ID.String(),
 		"cloud-identifier":  "CloudStack-{" + v.zone.ID.String() + "}",
-	}
+	})
 	if o, ok := tables.ServiceOfferings.Get(v.r, g.vm.OfferingID); ok {
 		meta["service-offering"] = o.Name
 	}

@@ -39,7 +39,7 @@ func (a *Area) AllocateNIC(tx *store.Tx, vm *cloud.VM, n *cloud.Network, q NICRe
 	}
 	nic := &cloud.NIC{
 		ID: tx.NewID(), VMID: vm.ID, NetworkID: n.ID, MAC: mac, IP: ip, Default: q.Default, DeviceID: q.DeviceID,
-		Created: tx.Now(), AccountID: vm.AccountID, DomainID: vm.DomainID,
+		Created: tx.Now(), AccountID: vm.AccountID, DomainID: vm.DomainID, Name: vm.Name,
 	}
 	return nic, tables.NICs.Put(tx, nic)
 }

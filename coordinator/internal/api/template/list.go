@@ -47,6 +47,10 @@ type Answer struct {
 	DynamicScaling  bool              `json:"isdynamicallyscalable" doc:"whether guests take CPU and memory while they run"`
 	URL             string            `json:"url,omitempty" doc:"where it came from; told to its owner and admins"`
 	Details         map[string]string `json:"details,omitempty" doc:"further details"`
+	UserDataID      cloud.ID          `json:"userdataid,omitempty" doc:"user-data that its VMs are deployed with"`
+	UserDataName    string            `json:"userdataname,omitempty" doc:"name of that user-data"`
+	UserDataParams  string            `json:"userdataparams,omitempty" doc:"names of the variables of that user-data"`
+	UserDataPolicy  string            `json:"userdatapolicy,omitempty" doc:"what becomes of it where a deployment brings its own"`
 	Created         api.Time          `json:"created" doc:"when it was registered"`
 	Tags            []api.Tag         `json:"tags" doc:"tags"`
 }
@@ -72,11 +76,18 @@ func view(c *api.Call, t *cloud.Template, z *cloud.Zone) Answer {
 	if d, ok := tables.Domains.Get(c.Read, t.DomainID); ok {
 		a.Domain = d.Name
 	}
+	if u, ok := tables.UserDatas.Get(c.Read, t.UserDataID); ok {
+		a.UserDataID, a.UserDataName = u.ID, u.Name
+		a.UserDataParams, a.UserDataPolicy = strings.Join(u.Params, ","), t.UserDataPolicy.String()
+	}
 	if c.May(ownerOf(t)) {
 		a.Status, a.URL = status(t), t.URL
 	}
 	return a
 }
+
+// View shows a template in the first zone that it is in and the caller may use.
+func View(c *api.Call, t *cloud.Template) Answer { return views(c, t)[0] }
 
 // status is how far a download is, in 4.1's words.
 func status(t *cloud.Template) string {

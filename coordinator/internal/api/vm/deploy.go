@@ -2,6 +2,7 @@ package vm
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,12 +41,16 @@ type deployParams struct {
 	RootDiskSize   uint64            `api:"rootdisksize" max:"1048576" since:"4.4" doc:"size in GiB of the root disk, at least that of the template"`
 	UserData       string            `api:"userdata" len:"1048576" doc:"user-data, base64; at most 32 KiB decoded"`
 	KeyPair        string            `api:"keypair" doc:"name of an SSH key pair of the owner"`
-	KeyPairs       []string          `api:"keypairs" since:"4.17" doc:"names of SSH key pairs of the owner; one is accepted"`
+	KeyPairs       []string          `api:"keypairs" since:"4.17" doc:"names of SSH key pairs of the owner"`
+	AffinityIDs    []cloud.ID        `api:"affinitygroupids" ref:"affinitygroup" since:"4.2" doc:"affinity groups of the owner that it joins"`
+	AffinityNames  []string          `api:"affinitygroupnames" since:"4.2" doc:"the same by their names"`
+	UserDataID     cloud.ID          `api:"userdataid" ref:"userdata" since:"4.18" doc:"kept user-data of the owner, instead of userdata"`
+	UserDataValues map[string]string `api:"userdatadetails,map" since:"4.18" doc:"values of the variables of the user-data, which guests find in their meta-data"`
 	HostID         cloud.ID          `api:"hostid" ref:"host" role:"admin" doc:"host it must start on"`
 	Hypervisor     string            `api:"hypervisor" doc:"kind of hypervisor; KVM"`
 	StartVM        *bool             `api:"startvm" doc:"false leaves it stopped"`
 	Details        map[string]string `api:"details,map" since:"4.3" doc:"details to keep with it"`
-	Keyboard       string            `api:"keyboard" doc:"keyboard of its console"`
+	Keyboard       string            `api:"keyboard" enum:"de,de-ch,es,fi,fr,fr-be,fr-ch,is,it,jp,nl-be,no,pt,uk,us" doc:"layout of the keyboard of its console"`
 	Password       cloud.Secret      `api:"password" since:"4.19" doc:"password instead of a random one, where the template takes passwords"`
 }
 
@@ -81,6 +86,7 @@ func (h handlers) deployment(c *api.Call, tx *store.Tx, p *deployParams) (*compu
 	d := &compute.Deployment{
 		Account: account, Name: p.Name, DisplayName: p.DisplayName, Group: p.Group, Host: p.HostID,
 		Start: p.StartVM == nil || *p.StartVM, RootGiB: p.RootDiskSize, Details: p.Details, Password: string(p.Password),
+		By: c.Account.ID, Keyboard: p.Keyboard,
 	}
 	d.Zone, _ = tables.Zones.Get(tx, p.ZoneID)
 	d.Template, _ = tables.Templates.Get(tx, p.TemplateID)
@@ -95,12 +101,13 @@ func (h handlers) deployment(c *api.Call, tx *store.Tx, p *deployParams) (*compu
 	case p.Hypervisor != "" && !strings.EqualFold(p.Hypervisor, "KVM"):
 		return nil, cloud.Errorf(cloud.Invalid, "Invalid value %q in parameter hypervisor: accepted is KVM", p.Hypervisor)
 	}
-	if p.UserData != "" {
-		if d.UserData, err = compute.DecodeUserData(p.UserData); err != nil {
-			return nil, err
-		}
+	if d.UserData, err = userData(tx, p.UserData, p.UserDataID, p.UserDataValues); err != nil {
+		return nil, err
 	}
-	if d.KeyPair, err = keyPair(tx, account, p); err != nil {
+	if d.KeyPairs, err = keyPairs(tx, account, p.KeyPair, p.KeyPairs); err != nil {
+		return nil, err
+	}
+	if d.Affinity, err = affinityGroups(tx, account, p.AffinityIDs, p.AffinityNames); err != nil {
 		return nil, err
 	}
 	if d.DataDisk, err = dataDisk(tx, p); err != nil {
@@ -110,22 +117,58 @@ func (h handlers) deployment(c *api.Call, tx *store.Tx, p *deployParams) (*compu
 	return d, err
 }
 
-func keyPair(r store.Reader, account *cloud.Account, p *deployParams) (*cloud.SSHKeyPair, error) {
-	name := p.KeyPair
-	if name == "" && len(p.KeyPairs) > 0 {
-		if len(p.KeyPairs) > 1 {
-			return nil, cloud.Errorf(cloud.Invalid, "Invalid value %s in parameter keypairs: one key pair is accepted", strings.Join(p.KeyPairs, ","))
+// keyPairs finds the key pairs of an account by name.
+func keyPairs(r store.Reader, account *cloud.Account, one string, more []string) (keys []*cloud.SSHKeyPair, err error) {
+	if one != "" {
+		more = append([]string{one}, more...)
+	}
+	for i, name := range more {
+		if slices.Contains(more[:i], name) {
+			continue
 		}
-		name = p.KeyPairs[0]
+		k, ok := tables.SSHKeyPairs.First(r, "account", store.K(account.ID, name))
+		if !ok {
+			return nil, cloud.Errorf(cloud.Invalid, "A key pair with name '%s' does not exist for account %s", name, account.Name)
+		}
+		keys = append(keys, k)
 	}
-	if name == "" {
-		return nil, nil
+	return keys, nil
+}
+
+// userData reads what parameters say of user-data.
+func userData(r store.Reader, text string, id cloud.ID, values map[string]string) (q compute.UserDataRequest, err error) {
+	q.Details = values
+	if text != "" {
+		if q.Raw, err = compute.DecodeUserData(text); err != nil {
+			return q, err
+		}
 	}
-	k, ok := tables.SSHKeyPairs.First(r, "account", store.K(account.ID, name))
-	if !ok {
-		return nil, cloud.Errorf(cloud.Invalid, "A key pair with name '%s' does not exist for account %s", name, account.Name)
+	if !id.IsZero() {
+		q.Kept, _ = tables.UserDatas.Get(r, id)
 	}
-	return k, nil
+	return q, nil
+}
+
+// affinityGroups finds affinity groups of an account by ids or by names.
+func affinityGroups(r store.Reader, account *cloud.Account, ids []cloud.ID, names []string) (groups []*cloud.AffinityGroup, err error) {
+	if len(ids) > 0 && len(names) > 0 {
+		return nil, cloud.Errorf(cloud.Invalid, "affinitygroupids parameter is mutually exclusive with affinitygroupnames parameter")
+	}
+	for _, id := range ids {
+		g, ok := tables.AffinityGroups.Get(r, id)
+		if !ok || g.AccountID != account.ID {
+			return nil, api.NoEntity("affinitygroupids", id)
+		}
+		groups = append(groups, g)
+	}
+	for _, name := range names {
+		g, ok := tables.AffinityGroups.First(r, "account", store.K(account.ID, name))
+		if !ok {
+			return nil, cloud.Errorf(cloud.Invalid, "Unable to find group by name %s for account %s", name, account.Name)
+		}
+		groups = append(groups, g)
+	}
+	return groups, nil
 }
 
 func dataDisk(r store.Reader, p *deployParams) (*compute.DataDisk, error) {

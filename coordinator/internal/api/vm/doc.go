@@ -25,6 +25,7 @@ func Commands(d Deps) []api.Command {
 	h := handlers{d}
 	return []api.Command{
 		h.deploy(), h.list(), h.start(), h.stop(), h.reboot(), h.destroy(), h.update(), h.resetPassword(), h.password(),
+		h.resetKey(), h.resetUserData(), h.affinity(),
 	}
 }
 

@@ -75,7 +75,8 @@ func (h handlers) start() api.Command {
 			}
 			c.Describe(vm.ID, "starting VM "+vm.DisplayName)
 			a := args{Start: true}
-			if vm.PasswordEpoch > vm.PasswordTaken {
+			// A password that waits for the guest is told to its owner and to who had it made, and to no other admin.
+			if vm.PasswordEpoch > vm.PasswordTaken && (vm.AccountID == c.Account.ID || vm.PasswordBy == c.Account.ID) {
 				a.Password = vm.PasswordEpoch
 			}
 			return jobOf(vm, startDeadline, a), h.Area.Start(tx, vm, p.HostID)

@@ -28,6 +28,9 @@ type listParams struct {
 	NetworkID   cloud.ID   `api:"networkid" ref:"network,use" doc:"VMs in this network"`
 	TemplateID  cloud.ID   `api:"templateid" ref:"template,use" doc:"VMs made from this template"`
 	OfferingID  cloud.ID   `api:"serviceofferingid" ref:"serviceoffering,use" since:"4.4" doc:"VMs of this service offering"`
+	GroupID     cloud.ID   `api:"groupid" ref:"instancegroup" doc:"VMs of this instance group"`
+	AffinityID  cloud.ID   `api:"affinitygroupid" ref:"affinitygroup" since:"4.2" doc:"VMs of this affinity group"`
+	KeptID      cloud.ID   `api:"userdataid" ref:"userdata" since:"4.20" doc:"VMs with this kept user-data"`
 	KeyPair     string     `api:"keypair" since:"4.2" doc:"VMs deployed with this SSH key pair"`
 	Hypervisor  string     `api:"hypervisor" doc:"VMs of this kind of hypervisor"`
 	Virtual     *bool      `api:"forvirtualnetwork" doc:"VMs whose default network is (or is not) an isolated one"`
@@ -106,6 +109,10 @@ func candidates(c *api.Call, p *listParams) iter.Seq[*cloud.VM] {
 		}
 	case !p.HostID.IsZero():
 		return tables.VMs.By(c.Read, "host", store.K(p.HostID))
+	case !p.GroupID.IsZero():
+		return tables.VMs.By(c.Read, "group", store.K(p.GroupID))
+	case !p.KeptID.IsZero():
+		return tables.VMs.By(c.Read, "userdata", store.K(p.KeptID))
 	case !p.OfferingID.IsZero():
 		return tables.VMs.By(c.Read, "offering", store.K(p.OfferingID))
 	case !p.TemplateID.IsZero():
@@ -153,9 +160,9 @@ func filter(c *api.Call, p *listParams) (func(*cloud.VM) bool, error) {
 	is := func(want, have cloud.ID) bool { return want.IsZero() || want == have }
 	return func(vm *cloud.VM) bool {
 		return state(vm.State) && is(p.ID, vm.ID) && (len(p.IDs) == 0 || slices.Contains(p.IDs, vm.ID)) &&
-			is(p.ZoneID, vm.ZoneID) && is(p.PodID, vm.PodID) && is(p.HostID, vm.HostID) && is(p.TemplateID, vm.TemplateID) &&
+			is(p.ZoneID, vm.ZoneID) && is(p.GroupID, vm.GroupID) && is(p.KeptID, vm.UserDataID) && is(p.PodID, vm.PodID) && is(p.HostID, vm.HostID) && is(p.TemplateID, vm.TemplateID) &&
 			is(p.OfferingID, vm.OfferingID) && (name == "" || strings.Contains(strings.ToLower(vm.Name), name)) &&
-			(p.KeyPair == "" || vm.KeyPair == p.KeyPair) && (p.HA == nil || vm.HA == *p.HA) &&
+			(p.KeyPair == "" || slices.Contains(strings.Split(vm.KeyPair, ","), p.KeyPair)) && (p.HA == nil || vm.HA == *p.HA) &&
 			(p.Hypervisor == "" || strings.EqualFold(vm.Hypervisor, p.Hypervisor)) && related(c, p, vm)
 	}, nil
 }
@@ -169,6 +176,9 @@ func related(c *api.Call, p *listParams, vm *cloud.VM) bool {
 	}
 	if !p.StorageID.IsZero() && !has(tables.Volumes.By(c.Read, "vm", store.K(vm.ID)),
 		func(v *cloud.Volume) bool { return v.PoolID == p.StorageID }) {
+		return false
+	}
+	if !p.AffinityID.IsZero() && tables.AffinityMembers.Count(c.Read, "group", store.K(p.AffinityID, vm.ID)) == 0 {
 		return false
 	}
 	nics := tables.NICs.By(c.Read, "vm", store.K(vm.ID))

@@ -24,6 +24,8 @@ type updateParams struct {
 	HA             *bool             `api:"haenable" doc:"restart it when it dies by itself"`
 	OSTypeID       cloud.ID          `api:"ostypeid" ref:"ostype" doc:"new OS type; the VM must be stopped"`
 	UserData       string            `api:"userdata" len:"1048576" doc:"new user-data, base64; read by the guest at its next boot"`
+	UserDataID     cloud.ID          `api:"userdataid" ref:"userdata" since:"4.18" doc:"kept user-data instead of userdata"`
+	UserDataValues map[string]string `api:"userdatadetails,map" since:"4.18" doc:"values of the variables of the user-data"`
 	Details        map[string]string `api:"details,map" since:"4.4" doc:"new details, instead of the present ones"`
 	DynamicScaling *bool             `api:"isdynamicallyscalable" since:"4.2" doc:"whether CPU and memory may change while it runs"`
 }
@@ -66,7 +68,9 @@ func (h handlers) apply(tx *store.Tx, vm *cloud.VM, p *updateParams) error {
 		vm.DisplayName = p.DisplayName
 	}
 	if p.Group != nil {
-		vm.Group = *p.Group
+		if err := compute.SetGroup(tx, vm, *p.Group); err != nil {
+			return err
+		}
 	}
 	if p.HA != nil {
 		vm.HA = *p.HA
@@ -77,14 +81,14 @@ func (h handlers) apply(tx *store.Tx, vm *cloud.VM, p *updateParams) error {
 	if p.Details != nil {
 		vm.Details = p.Details
 	}
-	if p.UserData == "" {
+	if p.UserData == "" && p.UserDataID.IsZero() {
 		return nil
 	}
-	raw, err := compute.DecodeUserData(p.UserData)
+	q, err := userData(tx, p.UserData, p.UserDataID, p.UserDataValues)
 	if err != nil {
 		return err
 	}
-	return h.Area.SetUserData(vm, raw)
+	return h.Area.SetUserData(tx, vm, q)
 }
 
 type resetPasswordParams struct {
@@ -102,7 +106,7 @@ func (h handlers) resetPassword() api.Command {
 				return nil, err
 			}
 			c.Describe(vm.ID, "resetting the password of VM "+vm.DisplayName)
-			if err := h.Area.ResetPassword(tx, vm, string(p.Password)); err != nil {
+			if err := h.Area.ResetPassword(tx, vm, string(p.Password), c.Account.ID); err != nil {
 				return nil, err
 			}
 			return jobOf(vm, stopDeadline, args{Password: vm.PasswordEpoch}), nil

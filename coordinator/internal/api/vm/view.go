@@ -2,7 +2,9 @@ package vm
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -47,7 +49,8 @@ type Answer struct {
 	Created             api.Time          `json:"created" doc:"when it was deployed"`
 	State               string            `json:"state" doc:"Running, Starting, Stopping, Stopped, Migrating, Destroyed, Expunging or Error"`
 	HAEnable            bool              `json:"haenable" doc:"true where it is restarted when it dies by itself"`
-	Group               string            `json:"group,omitempty" doc:"its instance group"`
+	GroupID             cloud.ID          `json:"groupid,omitempty" doc:"its instance group"`
+	Group               string            `json:"group,omitempty" doc:"name of that group"`
 	ZoneID              cloud.ID          `json:"zoneid" doc:"the zone"`
 	ZoneName            string            `json:"zonename" doc:"name of the zone"`
 	HostID              cloud.ID          `json:"hostid,omitempty" doc:"host it runs on (admins)"`
@@ -76,7 +79,7 @@ type Answer struct {
 	RootDeviceID        int64             `json:"rootdeviceid" doc:"device number of the root disk"`
 	RootDeviceType      string            `json:"rootdevicetype" doc:"kind of the root disk"`
 	SecurityGroup       []struct{}        `json:"securitygroup" doc:"security groups"`
-	AffinityGroup       []struct{}        `json:"affinitygroup" doc:"affinity groups"`
+	AffinityGroup       []AffinityAnswer  `json:"affinitygroup" doc:"affinity groups"`
 	Tags                []api.Tag         `json:"tags" doc:"tags"`
 	Password            string            `json:"password,omitempty" doc:"its new password, told once to whoever asked for it"`
 	NIC                 []NICAnswer       `json:"nic" doc:"its NICs"`
@@ -91,7 +94,51 @@ type Answer struct {
 	DisplayVM           bool              `json:"displayvm" doc:"always true"`
 	DynamicScaling      bool              `json:"isdynamicallyscalable" doc:"true where CPU and memory can change while it runs"`
 	UserData            string            `json:"userdata,omitempty" doc:"user-data, base64 (only when asked for)"`
+	UserDataID          cloud.ID          `json:"userdataid,omitempty" doc:"kept user-data it was deployed with"`
+	UserDataName        string            `json:"userdataname,omitempty" doc:"name of that user-data"`
+	UserDataPolicy      string            `json:"userdatapolicy,omitempty" doc:"what its template does with user-data of VMs"`
+	UserDataDetails     string            `json:"userdatadetails,omitempty" doc:"values of the variables of its user-data, as name=value, separated by commas"`
 	ServiceState        string            `json:"servicestate,omitempty" doc:"why the last start failed"`
+}
+
+// AffinityAnswer is an affinity group of a VM.
+type AffinityAnswer struct {
+	ID          cloud.ID `json:"id" doc:"the group"`
+	Name        string   `json:"name" doc:"its name"`
+	Description string   `json:"description" doc:"its description"`
+	Type        string   `json:"type" doc:"its rule"`
+	Account     string   `json:"account,omitempty" doc:"owning account"`
+	DomainID    cloud.ID `json:"domainid" doc:"domain of the owner"`
+	Domain      string   `json:"domain" doc:"name of that domain"`
+}
+
+func affinityAnswers(r store.Reader, vm cloud.ID) []AffinityAnswer {
+	out := []AffinityAnswer{}
+	for _, g := range compute.AffinityOf(r, vm) {
+		a := AffinityAnswer{ID: g.ID, Name: g.Name, Description: g.Description, Type: g.Type.String(), DomainID: g.DomainID}
+		a.Account, _ = api.OwnerNames(r, g.AccountID)
+		if d, ok := tables.Domains.Get(r, g.DomainID); ok {
+			a.Domain = d.Name
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// addGroups tells the instance group and the kept user-data.
+func (a *Answer) addGroups(r store.Reader, vm *cloud.VM) {
+	if g, ok := tables.InstanceGroups.Get(r, vm.GroupID); ok {
+		a.GroupID, a.Group = g.ID, g.Name
+	}
+	if u, ok := tables.UserDatas.Get(r, vm.UserDataID); ok {
+		a.UserDataID, a.UserDataName = u.ID, u.Name
+	}
+	for _, k := range slices.Sorted(maps.Keys(vm.UserDataDetails)) {
+		if a.UserDataDetails != "" {
+			a.UserDataDetails += ","
+		}
+		a.UserDataDetails += k + "=" + vm.UserDataDetails[k]
+	}
 }
 
 // Viewer says what a view may show.
@@ -111,7 +158,7 @@ func View(r store.Reader, vm *cloud.VM, v Viewer) Answer {
 		PasswordEnabled: vm.PasswordEnabled, ServiceOfferingID: vm.OfferingID, CPUNumber: int64(vm.CPUs), CPUSpeed: int64(vm.CPUMHz),
 		Memory: int64(vm.MemoryMiB), GuestOSID: vm.OSTypeID, OSTypeID: vm.OSTypeID, RootDeviceType: "ROOT", Hypervisor: vm.Hypervisor,
 		KeyPair: vm.KeyPair, KeyPairs: vm.KeyPair, Details: vm.Details, DisplayVM: true, DynamicScaling: vm.DynamicScaling,
-		ServiceState: vm.Error, SecurityGroup: []struct{}{}, AffinityGroup: []struct{}{}, Tags: api.TagsOf(r, vm.ID), NIC: []NICAnswer{},
+		ServiceState: vm.Error, SecurityGroup: []struct{}{}, AffinityGroup: affinityAnswers(r, vm.ID), Tags: api.TagsOf(r, vm.ID), NIC: []NICAnswer{},
 	}
 	a.Account, a.InProject = api.OwnerNames(r, vm.AccountID)
 	if d, ok := tables.Domains.Get(r, vm.DomainID); ok {
@@ -122,6 +169,9 @@ func View(r store.Reader, vm *cloud.VM, v Viewer) Answer {
 	}
 	if t, ok := tables.Templates.Get(r, vm.TemplateID); ok {
 		a.TemplateName, a.TemplateDisplayText = t.Name, t.DisplayText
+		if !t.UserDataID.IsZero() {
+			a.UserDataPolicy = t.UserDataPolicy.String()
+		}
 	}
 	if o, ok := tables.ServiceOfferings.Get(r, vm.OfferingID); ok {
 		a.ServiceOfferingName = o.Name
@@ -135,6 +185,7 @@ func View(r store.Reader, vm *cloud.VM, v Viewer) Answer {
 			a.HostID, a.HostName = h.ID, h.Name
 		}
 	}
+	a.addGroups(r, vm)
 	a.addNICs(r, vm, v)
 	if ip, ok := tables.PublicIPs.First(r, "vm", store.K(vm.ID)); ok {
 		a.PublicIP, a.PublicIPID = ip.Address.String(), ip.ID

@@ -19,8 +19,10 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
 	"github.com/wispcloud/wisp/coordinator/internal/api/event"
+	"github.com/wispcloud/wisp/coordinator/internal/api/group"
 	"github.com/wispcloud/wisp/coordinator/internal/api/offering"
 	"github.com/wispcloud/wisp/coordinator/internal/api/sshkey"
+	"github.com/wispcloud/wisp/coordinator/internal/api/userdata"
 	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
 	"github.com/wispcloud/wisp/coordinator/internal/api/volume"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -107,7 +109,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, agent: computetest.NewAgent()}
 	w.Cloud = apitest.New(t, apitest.Config{
 		Settings: [][]*settings.Def{compute.Settings()},
-		Entities: slices.Concat(entities(), vm.Entities(), volume.Entities(), offering.Entities(), event.Entities()),
+		Entities: slices.Concat(entities(), vm.Entities(), volume.Entities(), offering.Entities(), group.Entities(), userdata.Entities(), event.Entities()),
 		Make: func(k *seal.Keeper) []api.Command {
 			w.area = &compute.Area{Net: computetest.Networks{}, Seal: k, Counts: counter{}, Event: func(tx *store.Tx, e *cloud.Event) error {
 				_, err := job.WriteEvent(tx, *e)
@@ -117,7 +119,8 @@ func newWorld(t *testing.T) *world {
 				Area:            w.area,
 				Usage:           func(cloud.ID) (*hostspec.VmUsage, bool) { return nil, false },
 				DefaultNetworks: func(store.Reader, *cloud.Account, *cloud.Zone) ([]*cloud.Network, error) { return nil, nil },
-			}), volume.Commands(), offering.Commands(), sshkey.Commands(), event.Commands())
+			}), volume.Commands(), offering.Commands(), sshkey.Commands(), event.Commands(),
+				group.Commands(), userdata.Commands(userdata.Deps{Area: w.area}))
 		},
 	})
 	user, other := w.Users["a-user"].Account, w.Users["b-user"].Account

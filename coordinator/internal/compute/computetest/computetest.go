@@ -19,7 +19,7 @@ type Networks struct{}
 func (Networks) AllocateNIC(tx *store.Tx, vm *cloud.VM, n *cloud.Network, q compute.NICRequest) (*cloud.NIC, error) {
 	nic := &cloud.NIC{
 		ID: tx.NewID(), VMID: vm.ID, NetworkID: n.ID, MAC: 0x020000000000 + uint64(tables.NICs.Len(tx)) + vm.Number<<8, Default: q.Default,
-		AccountID: vm.AccountID, DomainID: vm.DomainID, DeviceID: q.DeviceID,
+		AccountID: vm.AccountID, DomainID: vm.DomainID, DeviceID: q.DeviceID, Name: vm.Name,
 	}
 	return nic, tables.NICs.Put(tx, nic)
 }

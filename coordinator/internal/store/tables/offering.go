@@ -65,6 +65,12 @@ var Templates = store.Define(store.Def[cloud.Template]{
 			return store.K(r.SHA256)
 		}},
 		{Name: "state", Key: func(r *cloud.Template) store.Key { return store.K(r.State) }},
+		{Name: "userdata", Key: func(r *cloud.Template) store.Key {
+			if r.UserDataID.IsZero() || r.State == cloud.TemplateRemoved {
+				return nil
+			}
+			return store.K(r.UserDataID)
+		}},
 		{Name: "system", Key: func(r *cloud.Template) store.Key {
 			if r.Format != cloud.FormatSystemVM || r.State != cloud.TemplateReady {
 				return nil
