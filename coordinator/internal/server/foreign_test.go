@@ -17,7 +17,7 @@ import (
 
 // samples are values of required parameters that are no ids, by "parameter" or "command.parameter".
 var samples = map[string]string{
-	"accounttype": "0", "allocationstate": "Enabled", "cidrlist": "192.0.2.0/24", "clustertype": "CloudManaged", "cpunumber": "1",
+	"updateResourceLimit.resourcetype": "0", "accounttype": "0", "allocationstate": "Enabled", "cidrlist": "192.0.2.0/24", "clustertype": "CloudManaged", "cpunumber": "1",
 	"cpuspeed": "100", "displaytext": "text", "dns1": "192.0.2.53", "endip": "192.0.2.20", "endport": "80", "format": "QCOW2",
 	"gateway": "192.0.2.1", "guestiptype": "Isolated", "hypervisor": "KVM", "internaldns1": "192.0.2.53", "memory": "64",
 	"name": "name", "netmask": "255.255.255.0", "networktype": "Advanced", "privateport": "80", "protocol": "tcp",

@@ -98,15 +98,15 @@ func deleteAffinity() api.Command {
 		Name: "deleteAffinityGroup", Doc: "Removes an affinity group; its VMs stay where they are.", Since: "4.2", Roles: api.Everyone,
 		Event: "AG.DELETE", Entity: "AffinityGroup",
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *deleteAffinityParams) (*api.Start, error) {
+			account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+			if err != nil {
+				return nil, err
+			}
 			if p.ID.IsZero() == (p.Name == "") {
 				return nil, cloud.Errorf(cloud.Invalid, "Either the affinity group Id or name must be specified to delete the group")
 			}
 			g, ok := tables.AffinityGroups.Get(tx, p.ID)
 			if p.Name != "" {
-				account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
-				if err != nil {
-					return nil, err
-				}
 				if g, ok = tables.AffinityGroups.First(tx, "account", store.K(account.ID, p.Name)); !ok {
 					return nil, cloud.Errorf(cloud.Invalid, "Unable to find affinity group by name %s for account %s", p.Name, account.Name)
 				}
