@@ -15,6 +15,9 @@ func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	if vm.State != cloud.VMStopped {
 		return stateError("start", vm, "Stopped")
 	}
+	if o, ok := tables.Accounts.Get(tx, vm.AccountID); ok && o.State == cloud.Disabled {
+		return cloud.Errorf(cloud.Denied, "The owner of VM %s is disabled or, where that is a project, suspended", vm.Name)
+	}
 	vm.State, vm.WantedHostID, vm.Error, vm.Avoid = cloud.VMStarting, host, "", nil
 	if err := a.count(tx, vm, true); err != nil {
 		return err
