@@ -155,7 +155,7 @@ func world(t testing.TB, log io.Writer) *apitest.Cloud {
 	c := apitest.New(t, apitest.Config{
 		Log: log, Entities: append(entities, event.Entities()...),
 		Make: func(k *seal.Keeper) []api.Command {
-			return slices.Concat(commands, session.Commands(), user.Commands(user.Deps{Seal: k}), account.Commands(account.Deps{}), domain.Commands(domain.Deps{}),
+			return slices.Concat(commands, session.Commands(session.Deps{}), user.Commands(user.Deps{Seal: k}), account.Commands(account.Deps{}), domain.Commands(domain.Deps{}),
 				event.Commands(), apis.Commands(func(*api.Call) bool { return false }))
 		},
 	})

@@ -25,6 +25,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/host"
 	"github.com/wispcloud/wisp/coordinator/internal/api/hypervisor"
 	"github.com/wispcloud/wisp/coordinator/internal/api/imagestore"
+	"github.com/wispcloud/wisp/coordinator/internal/api/ldap"
 	"github.com/wispcloud/wisp/coordinator/internal/api/limit"
 	guestnetwork "github.com/wispcloud/wisp/coordinator/internal/api/network"
 	"github.com/wispcloud/wisp/coordinator/internal/api/networkoffering"
@@ -54,6 +55,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/job"
+	directory "github.com/wispcloud/wisp/coordinator/internal/ldap"
 	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
 	"github.com/wispcloud/wisp/coordinator/internal/settings"
@@ -121,7 +123,7 @@ func newAreas(s *Server) (areas, error) {
 // settings lists what every package honours.
 func (a areas) settings() [][]*settings.Def {
 	return [][]*settings.Def{
-		api.Settings(), identity.Settings(), identity.ProjectSettings(), job.Settings(), hostlink.Settings(), storage.Settings(), network.Settings(), compute.Settings(),
+		api.Settings(), identity.Settings(), directory.Settings(), identity.ProjectSettings(), job.Settings(), hostlink.Settings(), storage.Settings(), network.Settings(), compute.Settings(),
 		infra.Settings(), alert.Settings(),
 	}
 }
@@ -130,8 +132,8 @@ func (a areas) settings() [][]*settings.Def {
 func (a areas) commands(s *Server) []api.Command {
 	expunge := func(c *api.Call) bool { return compute.UsersMayExpunge(c.Read) }
 	return slices.Concat(
-		session.Commands(), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
-		user.Commands(user.Deps{Seal: s.seal}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop}), role.Commands(), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
+		session.Commands(session.Deps{Directory: s.directory}), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
+		user.Commands(user.Deps{Seal: s.seal}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop}), role.Commands(), ldap.Commands(ldap.Deps{Seal: s.seal}), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
@@ -149,12 +151,17 @@ func (a areas) commands(s *Server) []api.Command {
 // entities lists what parameters can refer to.
 func (a areas) entities() []api.Entity {
 	return slices.Concat(
-		asyncjob.Entities(), user.Entities(), role.Entities(), account.Entities(), domain.Entities(), event.Entities(), alerts.Entities(),
+		asyncjob.Entities(), user.Entities(), role.Entities(), ldap.Entities(), account.Entities(), domain.Entities(), event.Entities(), alerts.Entities(),
 		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), hypervisor.Entities(), storagerange.Entities(), host.Entities(), storagepool.Entities(),
 		imagestore.Entities(), template.Entities(),
 		physical.Entities(), networkoffering.Entities(), guestnetwork.Entities(), address.Entities(), rule.Entities(),
 		offering.Entities(), group.Entities(), userdata.Entities(), volume.Entities(), vm.Entities(), project.Entities(),
 	)
+}
+
+// directory asks the LDAP servers that know a user.
+func (s *Server) directory(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
+	return directory.Authenticate(ctx, r, s.seal, u, a, p)
 }
 
 // seed makes what a new cloud has beside its first administrator.

@@ -7,6 +7,7 @@
 package session
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"strings"
@@ -23,15 +24,27 @@ import (
 // hashers bounds how many passwords are hashed at once; each takes 19 MiB for the time.
 const hashers = 2
 
+// asking bounds how many directories are asked at once.
+const asking = 16
+
+// Deps is what the commands need.
+type Deps struct {
+	// Directory, optional, asks the user's directories whether a password is right. It is asked where the password kept
+	// here is another, or none is kept.
+	Directory func(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error)
+}
+
 // Commands lists the commands. Their limiter is shared by all calls.
-func Commands() []api.Command {
-	h := &handlers{limit: NewLimiter(), slots: make(chan struct{}, hashers)}
+func Commands(d Deps) []api.Command {
+	h := &handlers{Deps: d, limit: NewLimiter(), slots: make(chan struct{}, hashers), asks: make(chan struct{}, asking)}
 	return []api.Command{h.login(), logout()}
 }
 
 type handlers struct {
+	Deps
 	limit *Limiter
 	slots chan struct{}
+	asks  chan struct{}
 }
 
 type loginParams struct {
@@ -73,7 +86,7 @@ func (h *handlers) login() api.Command {
 			if !h.limit.Allow(c.Now, keys...) {
 				return Login{}, cloud.Errorf(cloud.TooManyRequests, "Too many failed logins; try again later")
 			}
-			if !h.check(c, u, p.Password) {
+			if !h.check(c, u, p.Password) && !h.ask(c, u, a, p.Password) {
 				h.limit.Failed(c.Now, keys...)
 				c.Log.Warn("login failed", "username", p.Username, "from", clientHost(x.Request.RemoteAddr))
 				return Login{}, errLogin
@@ -140,6 +153,24 @@ func (h *handlers) check(c *api.Call, u *cloud.User, p cloud.Secret) bool {
 		return identity.CheckPassword("", p)
 	}
 	return identity.CheckPassword(u.PasswordHash, p)
+}
+
+// ask asks the user's directories. Servers that cannot be asked are told to the log; the caller learns nothing of them.
+func (h *handlers) ask(c *api.Call, u *cloud.User, a *cloud.Account, p cloud.Secret) bool {
+	if u == nil || h.Directory == nil || p == "" {
+		return false
+	}
+	select {
+	case h.asks <- struct{}{}:
+		defer func() { <-h.asks }()
+	case <-c.Context().Done():
+		return false
+	}
+	ok, err := h.Directory(c.Context(), c.Read, u, a, p)
+	if err != nil {
+		c.Log.Warn("cannot ask a directory", "username", u.Username, "error", err)
+	}
+	return ok
 }
 
 // maxSessions bounds what one user's logins keep.
