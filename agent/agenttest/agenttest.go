@@ -47,8 +47,8 @@ type Options struct {
 	// FetchImages streams images through the link and checks their sums, without keeping them. Otherwise they are
 	// simply there after Latency.Image.
 	FetchImages bool
-	// Version of the agent.
-	Version string
+	// Version of the agent, and of the system-VM images it meets; empty means "sim".
+	Version, SystemVersion string
 	// Heartbeat and Slow pass; 0 means the product's.
 	Heartbeat, Slow time.Duration
 	// Log; nil is silence.
@@ -67,6 +67,7 @@ const (
 	OpPool     Op = "pool"     // pool
 	OpNetwork  Op = "network"  // network: links
 	OpServices Op = "services" // network: wisp-netsvc does not run
+	OpChannel  Op = "channel"  // system VM: its channel is cut
 	OpLibvirt  Op = "libvirt"  // "": the daemon does not answer
 )
 
@@ -85,6 +86,7 @@ type Host struct {
 	links   map[string]bool // network -> made
 	runs    int32
 	deaf    map[string]bool
+	spoilt  map[string]bool // images by sum
 	wakeVMs func()
 	wakeNet func()
 	changed func()
@@ -110,10 +112,13 @@ func New(o Options) *Host {
 	if o.Version == "" {
 		o.Version = "sim"
 	}
+	if o.SystemVersion == "" {
+		o.SystemVersion = "sim"
+	}
 	h := &Host{
 		options: o, files: &ledger.Memory{}, log: o.Log, boot: uuid.NewString(), faults: map[fault]error{},
 		domains: map[string]*simDomain{}, volumes: map[string]bool{}, images: map[string]bool{},
-		links: map[string]bool{}, deaf: map[string]bool{},
+		links: map[string]bool{}, deaf: map[string]bool{}, spoilt: map[string]bool{},
 	}
 	return h
 }
@@ -152,8 +157,9 @@ func (h *Host) Start() error {
 			h.mu.Unlock()
 			<-ctx.Done()
 		},
-		Facts: func(context.Context) *hostspec.HostFacts { return h.facts() },
-		Usage: func() (*hostspec.HostUsage, error) { return h.usage(), nil }, BootID: h.boot,
+		ChannelPath: func(id string) string { return "/run/wisp/systemvm/" + id + ".sock" },
+		Facts:       func(context.Context) *hostspec.HostFacts { return h.facts() },
+		Usage:       func() (*hostspec.HostUsage, error) { return h.usage(), nil }, BootID: h.boot,
 	})
 	if err != nil {
 		return fmt.Errorf("start agent of %s: %w", h.options.Name, err)

@@ -27,6 +27,8 @@ type simDomain struct {
 	since        time.Time
 	port         uint32
 	starts       int
+	// Taps without carrier.
+	unlinked map[string]bool
 }
 
 // simHypervisor is libvirt.
@@ -45,7 +47,13 @@ func (s simHypervisor) List(ctx context.Context) ([]domain.Seen, error) {
 		seen := domain.Seen{ID: id, Name: d.machine.VM.GetInstanceName(), Active: d.active, Down: d.down, Run: -1}
 		if d.active {
 			seen.Run, seen.VNCPort = d.run, d.port
+			for tap := range d.unlinked {
+				seen.Unlinked = append(seen.Unlinked, tap)
+			}
 			seen.StartEpoch, seen.BootEpoch = d.machine.VM.GetStartEpoch(), d.machine.VM.GetBootEpoch()
+		}
+		if d.machine.System != nil {
+			seen.System, seen.ImageVersion = true, d.machine.System.ImageVersion
 		}
 		for _, n := range d.machine.Nics {
 			seen.Taps, seen.Bridges = append(seen.Taps, n.Tap), append(seen.Bridges, n.Bridge)
@@ -90,6 +98,35 @@ func (s simHypervisor) Start(ctx context.Context, m domain.Machine) error {
 	}
 	h.runs++
 	*d = simDomain{machine: m, active: true, run: h.runs, since: time.Now(), port: h.freePort(), starts: d.starts + 1}
+	d.unlinked = map[string]bool{}
+	for _, n := range m.Nics {
+		if n.Unlinked {
+			d.unlinked[n.Tap] = true
+		}
+	}
+	h.poke()
+	return nil
+}
+
+// Link implements domain.Hypervisor.
+func (s simHypervisor) Link(_ context.Context, id string, taps []string, carrier bool) error {
+	h := s.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.broken(OpLibvirt, ""); err != nil {
+		return err
+	}
+	d := h.domains[id]
+	if d == nil || !d.active {
+		return nil
+	}
+	for _, tap := range taps {
+		if carrier {
+			delete(d.unlinked, tap)
+		} else {
+			d.unlinked[tap] = true
+		}
+	}
 	h.poke()
 	return nil
 }
@@ -270,6 +307,20 @@ func (h *Host) Networks() []string {
 	var ids []string
 	for id := range h.links {
 		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Carrying lists the system VMs that run with carrier on all their NICs, sorted.
+func (h *Host) Carrying() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var ids []string
+	for id, d := range h.domains {
+		if d.active && d.machine.System != nil && len(d.unlinked) == 0 {
+			ids = append(ids, id)
+		}
 	}
 	slices.Sort(ids)
 	return ids

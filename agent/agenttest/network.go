@@ -3,6 +3,7 @@ package agenttest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -39,6 +40,9 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 		h.links[id] = true
 		results[id] = fabric.Result{Plugged: true, MTU: 1450}
 	}
+	for _, a := range want.Appliances {
+		results[a.ID] = fabric.Result{Plugged: true}
+	}
 	for id := range h.links {
 		if _, wanted := results[id]; !wanted && !want.Keep[id] {
 			delete(h.links, id)
@@ -46,6 +50,9 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 	}
 	return results, nil
 }
+
+// Switch implements reconcile.Fabric: there are no frames to lead.
+func (simFabric) Switch(context.Context, []string, []fabric.Plug) error { return nil }
 
 // DropLinks deletes the links of a network as by hand.
 func (h *Host) DropLinks(network string) {
@@ -64,6 +71,7 @@ type simServices struct {
 
 	mu    sync.Mutex
 	specs map[string]*netspec.NetSpec
+	fed   map[string]netrun.Channel
 }
 
 func newSimServices(h *Host) *simServices {
@@ -94,6 +102,52 @@ func (s *simServices) Apply(want map[string]*netspec.NetSpec, keep map[string]bo
 		}
 	}
 }
+
+// Feed implements reconcile.Services.
+func (s *simServices) Feed(want map[string]netrun.Channel) {
+	s.mu.Lock()
+	changed := len(want) != len(s.fed)
+	for id, c := range want {
+		changed = changed || s.fed[id] != c
+	}
+	s.fed = maps.Clone(want)
+	s.mu.Unlock()
+	if !changed {
+		return
+	}
+	s.h.mu.Lock()
+	tell := s.h.changed
+	s.h.mu.Unlock()
+	if tell != nil {
+		go tell()
+	}
+}
+
+// FeedStatus implements reconcile.Services: a system VM that runs has applied what it was told.
+func (s *simServices) FeedStatus(id string) netrun.Status {
+	s.mu.Lock()
+	c, ok := s.fed[id]
+	s.mu.Unlock()
+	if !ok {
+		return netrun.Status{}
+	}
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if err := s.h.broken(OpChannel, id); err != nil {
+		return netrun.Status{Err: err}
+	}
+	d := s.h.domains[id]
+	if d == nil || !d.active {
+		return netrun.Status{}
+	}
+	return netrun.Status{Answering: true, Applied: true, Observation: &netspec.Observation{
+		NetworkId: c.Spec.GetNetworkId(), AppliedGeneration: c.Spec.GetGeneration(), TriedGeneration: c.Spec.GetGeneration(),
+		Version: d.machine.System.ImageVersion, StartedUnixMs: d.since.UnixMilli(),
+	}}
+}
+
+// Forget implements reconcile.Services.
+func (*simServices) Forget(string) error { return nil }
 
 // Present implements reconcile.Services.
 func (s *simServices) Present() map[string]bool {

@@ -65,6 +65,29 @@ func (s simImages) Fetch(ctx context.Context, pool *hostspec.StoragePool, want *
 	return nil
 }
 
+// Verify implements reconcile.Images. SpoilImage damages what is there.
+func (s simImages) Verify(pool *hostspec.StoragePool, sum string) (image.Set, error) {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	path := image.Path(pool, sum, desired.FormatSystemVM)
+	if s.h.spoilt[sum] {
+		delete(s.h.spoilt, sum)
+		delete(s.h.images, path)
+		return image.Set{}, fmt.Errorf("image %s: %w; fetching it again", sum, image.ErrCorrupted)
+	}
+	if !s.h.images[path] {
+		return image.Set{}, fmt.Errorf("image %s is not there", sum)
+	}
+	return image.Set{Version: s.h.options.SystemVersion, Cmdline: "quiet", Kernel: path, Initrd: path, Root: path}, nil
+}
+
+// SpoilImage damages a system VM's image on the host's disk.
+func (h *Host) SpoilImage(sum string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.spoilt[sum] = true
+}
+
 // Sweep implements reconcile.Images: a simulated cache never fills up.
 func (s simImages) Sweep(*hostspec.StoragePool, map[string]bool) error { return nil }
 

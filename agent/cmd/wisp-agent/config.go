@@ -36,6 +36,8 @@ type Config struct {
 	UnderlayAddress string `yaml:"underlay_address"`
 	// Accel is "auto" (KVM where a probe guest ran, else emulation), "kvm" or "tcg".
 	Accel string `yaml:"accel"`
+	// SystemVMDebug offers a login shell without a password on the serial console of every system VM of this host.
+	SystemVMDebug bool `yaml:"system_vm_debug"`
 	// Labels are free words about the host, for logs and metrics.
 	Labels map[string]string `yaml:"labels"`
 }

@@ -86,6 +86,8 @@ func (p *Program) open(ctx context.Context) error {
 		WatchLinks: func(ctx context.Context, wake func()) {
 			fabric.Watch(ctx, p.log.With("part", "fabric"), wake)
 		},
+		ChannelPath:  func(id string) string { return filepath.Join(p.config.RunDir, "systemvm", id+".sock") },
+		SystemDebug:  p.config.SystemVMDebug,
 		WatchDomains: p.libvirt.Watch, Facts: p.facts, Usage: p.machine.Usage, BootID: bootID, HostEnding: hostEnding,
 	})
 	if err != nil {

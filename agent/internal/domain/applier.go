@@ -28,6 +28,7 @@ type Applier struct {
 	facts      *ledger.Facts[ledger.VMFacts]
 	hostBoot   string
 	hostEnding func() bool
+	tireless   bool
 	now        func() time.Time
 	log        *slog.Logger
 
@@ -51,8 +52,10 @@ type Options struct {
 	HostBoot string
 	// Tells that the host is shutting down.
 	HostEnding func() bool
-	Now        func() time.Time
-	Log        *slog.Logger
+	// Tireless is for appliances: see Past.
+	Tireless bool
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // New makes an Applier.
@@ -65,14 +68,15 @@ func New(o Options) *Applier {
 	}
 	return &Applier{
 		hypervisor: o.Hypervisor, facts: o.Facts, hostBoot: o.HostBoot, hostEnding: o.HostEnding, now: o.Now, log: o.Log,
-		mind: map[string]*memory{},
+		tireless: o.Tireless,
+		mind:     map[string]*memory{},
 	}
 }
 
 // Decide looks at one VM; it changes nothing.
 func (a *Applier) Decide(want *hostspec.VirtualMachine, seen *Seen) Verdict {
 	facts, known := a.facts.Get(want.GetId())
-	past := Past{Facts: facts, Known: known, HostBoot: a.hostBoot}
+	past := Past{Facts: facts, Known: known, HostBoot: a.hostBoot, Tireless: a.tireless}
 	if known && facts.Cause == "" && (seen == nil || !seen.Active) {
 		past.HostEnding = a.hostEnding()
 	}

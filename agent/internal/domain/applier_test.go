@@ -63,6 +63,10 @@ func (d *diary) Destroy(context.Context, string) error {
 
 func (d *diary) Resume(context.Context, string) error { return d.say("resume") }
 
+func (d *diary) Link(_ context.Context, _ string, taps []string, carrier bool) error {
+	return d.say("link %v %t", taps, carrier)
+}
+
 func (d *diary) Remove(context.Context, string) error {
 	if err := d.say("remove"); err != nil {
 		return err

@@ -49,6 +49,8 @@ type Past struct {
 	Echo bool
 	// The host itself is going down: guests that end now were not told to by anybody that matters.
 	HostEnding bool
+	// An appliance has no wish of its own to be down: whatever ended it, it is started again.
+	Tireless bool
 }
 
 // Decide says what to do next about a VM. seen is nil when the hypervisor has no such domain.
@@ -130,7 +132,7 @@ func decideDown(want *hostspec.VirtualMachine, seen *Seen, past Past) Verdict {
 		}
 		facts.HostBoot = ""
 	}
-	if facts.Cause == ledger.CauseGuest {
+	if facts.Cause == ledger.CauseGuest && !past.Tireless {
 		return Verdict{Facts: facts, State: hostspec.VmState_VM_STATE_STOPPED, Cause: hostspec.StopCause_STOP_CAUSE_GUEST}
 	}
 	if want.GetHa() {

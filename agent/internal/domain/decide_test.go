@@ -42,6 +42,10 @@ func TestDecide(t *testing.T) {
 	}{
 		{"new", run(1, 1), nil, Past{HostBoot: "now"}, Verdict{Action: Start}},
 		{
+			"an appliance that shut itself down", ha(1, 1), down(DownGuest), Past{Facts: live, Known: true, HostBoot: "now", Tireless: true},
+			Verdict{Action: Start, Restart: true, Facts: facts{StartEpoch: 1, BootEpoch: 1, Cause: ledger.CauseGuest}},
+		},
+		{
 			"new but stopped", stop, nil,
 			Past{HostBoot: "now"},
 			Verdict{State: vmStopped, Cause: byWish, Facts: facts{Cause: ledger.CauseWanted}},

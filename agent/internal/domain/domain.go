@@ -45,6 +45,10 @@ type Seen struct {
 	Taps    []string
 	Bridges []string
 	Files   []string
+	// An appliance, with the version of the image it was booted from, and the taps of its NICs that have no carrier.
+	System       bool
+	ImageVersion string
+	Unlinked     []string
 }
 
 // Usage is what one domain has used since it started.
@@ -64,6 +68,17 @@ type Machine struct {
 	// In device order, the first boots.
 	Disks []Disk
 	Nics  []Nic
+	// System is set for an appliance.
+	System *System
+}
+
+// System is what an appliance is booted from, without a boot loader.
+type System struct {
+	Kernel, Initrd, Root string
+	Cmdline              string
+	ImageVersion         string
+	// Channel is the socket the host's end of the virtio-serial port becomes.
+	Channel string
 }
 
 // Disk is a volume's file.
@@ -85,6 +100,8 @@ type Nic struct {
 	Tap      string
 	MTU      uint32
 	RateMbit uint32
+	// Unlinked: the guest sees no carrier.
+	Unlinked bool
 }
 
 // Hypervisor is what the applier needs of libvirt. All calls may be made at the same time, and every one gives up when
@@ -100,6 +117,8 @@ type Hypervisor interface {
 	Destroy(ctx context.Context, id string) error
 	// Resume lets a paused domain go on.
 	Resume(ctx context.Context, id string) error
+	// Link gives NICs of a running domain a carrier, or takes it away; they are named by their taps.
+	Link(ctx context.Context, id string, taps []string, carrier bool) error
 	// Remove undefines a domain that does not run; it succeeds when there is none.
 	Remove(ctx context.Context, id string) error
 	// Stats measures all running domains of ours.

@@ -217,6 +217,7 @@ func readDomain(text string) (liveDomain, error) {
 	}
 	out.ours = true
 	out.seen.StartEpoch, out.seen.BootEpoch = m.StartEpoch, m.BootEpoch
+	out.seen.System, out.seen.ImageVersion = m.Image != "", m.Image
 	if d.Devices == nil {
 		return out, nil
 	}
@@ -228,6 +229,9 @@ func readDomain(text string) (liveDomain, error) {
 	for _, i := range d.Devices.Interfaces {
 		if i.Target != nil {
 			out.seen.Taps = append(out.seen.Taps, i.Target.Dev)
+		}
+		if i.Target != nil && i.Link != nil && i.Link.State == "down" {
+			out.seen.Unlinked = append(out.seen.Unlinked, i.Target.Dev)
 		}
 		if i.Source != nil && i.Source.Bridge != nil {
 			out.seen.Bridges = append(out.seen.Bridges, i.Source.Bridge.Bridge)
@@ -285,6 +289,9 @@ func (l *Libvirt) Start(ctx context.Context, m Machine) error {
 		if err := os.MkdirAll(l.platform.ConsoleDir, 0o711); err != nil {
 			return fmt.Errorf("make console directory: %w", err)
 		}
+	}
+	if err := makeChannel(m.System); err != nil {
+		return err
 	}
 	id := m.VM.GetId()
 	return l.work.call(ctx, func(v *libvirt.Libvirt) error {

@@ -20,11 +20,20 @@ type mark struct {
 	ID         string   `xml:"id,attr"`
 	StartEpoch uint64   `xml:"start_epoch,attr"`
 	BootEpoch  uint64   `xml:"boot_epoch,attr"`
+	// Image is the version of the image an appliance was booted from; a VM has none.
+	Image string `xml:"image,attr"`
 }
 
 func (m mark) element() string {
-	return fmt.Sprintf(`<wisp:vm xmlns:wisp="%s" id="%s" start_epoch="%d" boot_epoch="%d"/>`,
-		markSpace, m.ID, m.StartEpoch, m.BootEpoch)
+	image := ""
+	if m.Image != "" {
+		var escaped strings.Builder
+		// A strings.Builder takes everything.
+		_ = xml.EscapeText(&escaped, []byte(m.Image))
+		image = fmt.Sprintf(` image="%s"`, escaped.String())
+	}
+	return fmt.Sprintf(`<wisp:vm xmlns:wisp="%s" id="%s" start_epoch="%d" boot_epoch="%d"%s/>`,
+		markSpace, m.ID, m.StartEpoch, m.BootEpoch, image)
 }
 
 // readMark finds the element in a domain's metadata; ok is false for a foreign domain.
@@ -61,7 +70,7 @@ const tcgCacheMiB = 32
 // describe renders a machine as a libvirt domain.
 func (p Platform) describe(m Machine) (*libvirtxml.Domain, error) {
 	vm := m.VM
-	if len(m.Disks) != len(vm.GetDisks()) || len(m.Nics) != len(vm.GetNics()) {
+	if m.System == nil && (len(m.Disks) != len(vm.GetDisks()) || len(m.Nics) != len(vm.GetNics())) {
 		return nil, errors.New("describe machine: disks or nics are not resolved")
 	}
 	d := &libvirtxml.Domain{
@@ -97,6 +106,9 @@ func (p Platform) describe(m Machine) (*libvirtxml.Domain, error) {
 		}
 	}
 	d.Devices = p.devices(m)
+	if m.System != nil {
+		p.appliance(d, m)
+	}
 	return d, nil
 }
 
@@ -234,6 +246,9 @@ func describeNic(n Nic, model string) libvirtxml.DomainInterface {
 		Source: &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: n.Bridge}},
 		Target: &libvirtxml.DomainInterfaceTarget{Dev: n.Tap},
 		Model:  &libvirtxml.DomainInterfaceModel{Type: model},
+	}
+	if n.Unlinked {
+		out.Link = &libvirtxml.DomainInterfaceLink{State: "down"}
 	}
 	if n.MTU != 0 {
 		out.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(n.MTU)}

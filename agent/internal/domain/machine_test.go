@@ -76,6 +76,46 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// TestDescribeAppliance: a system VM boots without a loader from a read-only root, and is started again by the agent only.
+func TestDescribeAppliance(t *testing.T) {
+	m := testMachine("Debian GNU/Linux 12 (64-bit)")
+	m.Disks, m.VM.Disks, m.VM.InstanceName = nil, nil, "r-7-VM"
+	m.Nics = append(m.Nics, Nic{MAC: "02:00:00:00:00:0b", Bridge: "wctl", Tap: "wtpcontrol"})
+	m.Nics[0].Unlinked = true
+	m.System = &System{
+		Kernel: "/srv/images/s.systemvm/vmlinuz", Initrd: "/srv/images/s.systemvm/initrd", Root: "/srv/images/s.systemvm/root.squashfs",
+		Cmdline: "console=ttyS0 quiet panic=5 wisp.root=/dev/vda", ImageVersion: `1.2"<3`, Channel: "/run/wisp/systemvm/x.sock",
+	}
+	d, err := Platform{VNCAddress: "10.0.0.1", ConsoleDir: "/var/lib/wisp/console"}.describe(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", "appliance.xml")
+	if *update {
+		if err := os.WriteFile(path, []byte(got+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got+"\n"); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	back, err := readDomain(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := back.seen; !back.ours || !s.System || s.ImageVersion != `1.2"<3` || !cmp.Equal(s.Unlinked, []string{"wtpabcdefgh"}) {
+		t.Errorf("read back: ours %t, %+v", back.ours, s)
+	}
+}
+
 // TestForeign: only a domain whose mark has its own id is ours.
 func TestForeign(t *testing.T) {
 	d, err := Platform{}.describe(testMachine(""))

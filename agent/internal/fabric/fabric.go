@@ -47,6 +47,8 @@ type Want struct {
 	Networks []*hostspec.Network
 	// Taps by name. Those that exist are kept plugged.
 	Taps map[string]Tap
+	// Appliances are system VMs; their results are filed under their own ids.
+	Appliances []Appliance
 	// Keep are the ids of networks that are not in Networks but must be left as they are.
 	Keep map[string]bool
 }
@@ -104,6 +106,9 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 			}
 		}
 		results[id] = r
+	}
+	for _, a := range want.Appliances {
+		results[a.ID] = f.applyAppliance(shot, a, kept)
 	}
 	return results, f.sweep(shot, want, kept)
 }

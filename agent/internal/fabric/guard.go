@@ -60,6 +60,8 @@ func lockPort(index int) error {
 type Tap struct {
 	NetworkID string
 	MAC       string
+	// Unplugged keeps the tap out of the bridge: it is that of a successor which does not serve yet.
+	Unplugged bool
 }
 
 // plugTaps keeps the taps of running guests in their bridge, for instance one that was made anew.
@@ -67,6 +69,14 @@ func (f *Fabric) plugTaps(shot *snapshot, network, bridge string, taps map[strin
 	for name, tap := range taps {
 		have := shot.byName[name]
 		if tap.NetworkID != network || have == nil {
+			continue
+		}
+		if tap.Unplugged {
+			c, perr := unplug(have)
+			changed = changed || c
+			if perr != nil {
+				err = errors.Join(err, fmt.Errorf("tap %s: %w", name, perr))
+			}
 			continue
 		}
 		moved := have.Attrs().MasterIndex != shot.byName[bridge].Attrs().Index

@@ -165,15 +165,9 @@ func legLinks(n *hostspec.Network, own string, mtu uint32) []Link {
 			l.Master, l.MTU = leg.GetBridge(), 0
 		}
 		if leg.GetVlan() != 0 {
-			tag := fmt.Sprint(leg.GetVlan())
-			l.Master = hashed("wpb", leg.GetBridge(), tag)
-			about := "wisp " + leg.GetBridge() + " vlan " + tag
-			links = append(links,
-				Link{Name: l.Master, Sort: Bridge, Alias: about},
-				Link{
-					Name: hashed("wpv", leg.GetBridge(), tag), Sort: VLAN, Alias: about, Master: l.Master,
-					Parent: leg.GetBridge(), Tag: leg.GetVlan(),
-				})
+			below := tagged(leg.GetBridge(), leg.GetVlan())
+			l.Master = below[0].Name
+			links = append(links, below...)
 		}
 		links = append(links, l)
 	}

@@ -42,6 +42,9 @@ type Parts struct {
 	Usage        func() (*hostspec.HostUsage, error)
 	BootID       string
 	HostEnding   func() bool
+	// ChannelPath is the socket a system VM is fed over; SystemDebug offers a shell on their serial consoles.
+	ChannelPath func(id string) string
+	SystemDebug bool
 }
 
 // Services is the runner as a host needs it.
@@ -88,6 +91,11 @@ func New(c Config, p Parts) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	systems, damaged, err := ledger.OpenFacts[ledger.VMFacts](p.Files, "systemvms")
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, damaged...)
 	volumes, more, err := ledger.OpenFacts[ledger.VolumeFacts](p.Files, "volumes")
 	if err != nil {
 		return nil, err
@@ -116,7 +124,7 @@ func New(c Config, p Parts) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.wire(c, vms, volumes)
+	h.wire(c, vms, systems, volumes)
 	loop.Store(h.loop)
 	if spec := h.ledger.Spec(); spec != nil {
 		h.loop.Set(h.read(spec))
@@ -125,7 +133,7 @@ func New(c Config, p Parts) (*Host, error) {
 }
 
 // wire puts loop and reporter over the parts.
-func (h *Host) wire(c Config, vms *ledger.Facts[ledger.VMFacts], volumes *ledger.Facts[ledger.VolumeFacts]) {
+func (h *Host) wire(c Config, vms, systems *ledger.Facts[ledger.VMFacts], volumes *ledger.Facts[ledger.VolumeFacts]) {
 	p := h.parts
 	if p.Images == nil {
 		p.Images = func(s image.Source) reconcile.Images {
@@ -143,11 +151,17 @@ func (h *Host) wire(c Config, vms *ledger.Facts[ledger.VMFacts], volumes *ledger
 			Hypervisor: p.Hypervisor, Facts: vms, HostBoot: p.BootID, HostEnding: p.HostEnding,
 			Log: c.Log.With("part", "domain"),
 		}),
+		Systems: domain.New(domain.Options{
+			Hypervisor: p.Hypervisor, Facts: systems, HostBoot: p.BootID, HostEnding: p.HostEnding, Tireless: true,
+			Log: c.Log.With("part", "systemvm"),
+		}),
+		ChannelPath: p.ChannelPath, SystemDebug: p.SystemDebug,
 		Hypervisor: p.Hypervisor, Changed: h.wakeReport, Log: c.Log.With("part", "reconcile"), Slow: c.Slow,
 	})
 	h.reporter = report.New(report.Sources{
 		HostID: h.HostID, Generation: h.ledger.Generation, BootID: p.BootID, Started: time.Now(), Loop: h.loop,
-		Services: func(id string) netrun.Status { return h.services.Status(id) }, Hypervisor: p.Hypervisor,
+		Services: func(id string) netrun.Status { return h.services.Status(id) },
+		Feed:     func(id string) netrun.Status { return h.services.FeedStatus(id) }, Hypervisor: p.Hypervisor,
 		Facts: p.Facts, Usage: p.Usage,
 	})
 }

@@ -35,6 +35,10 @@ type VMStatus struct {
 	Restarts   uint32
 	VNCPort    uint32
 	Leftover   bool
+	// A system VM, whether its guest and public NICs have carrier, and the version of its image.
+	System       bool
+	Connected    bool
+	ImageVersion string
 	// Settled: nothing is left to do for it.
 	Settled bool
 }

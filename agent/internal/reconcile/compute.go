@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/wispcloud/wisp/agent/internal/desired"
 	"github.com/wispcloud/wisp/agent/internal/disk"
 	"github.com/wispcloud/wisp/agent/internal/domain"
@@ -40,10 +42,14 @@ func (l *Loop) passCompute(ctx context.Context) time.Duration {
 		return time.Second
 	}
 	l.waiting.Store(true)
-	waiting := false
+	waiting := l.connect(ctx, s, seen)
 	for id, want := range s.VMs {
-		waiting = l.passVM(ctx, s, want, find(seen, id)) || waiting
+		waiting = l.passMachine(ctx, l.guest(s, want), find(seen, id)) || waiting
 	}
+	for id, want := range s.SystemVMs {
+		waiting = l.passMachine(ctx, l.appliance(s, want), find(seen, id)) || waiting
+	}
+	l.feed(s, seen)
 	l.waiting.Store(waiting)
 	l.removeVMs(ctx, s, seen)
 	l.board.passedCompute(s.Generation)
@@ -112,25 +118,44 @@ func (l *Loop) putSeen(list []domain.Seen, err error, generation uint64) map[str
 	return seen
 }
 
-// passVM looks at one VM, and starts its next step. It says whether the VM waits for something.
-func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.VirtualMachine, seen *domain.Seen) bool {
-	id := want.GetId()
-	key := desired.Key{Kind: desired.VM, ID: id}
-	if l.tasks.compute.busy(key) {
+// subject is a machine the compute lane looks after: a guest's or an appliance.
+type subject struct {
+	key desired.Key
+	vm  *hostspec.VirtualMachine
+	// want is the whole of what is wanted of it.
+	want    proto.Message
+	domains *domain.Applier
+	// obstacle says why it cannot be started now; final when that will hardly change by waiting.
+	obstacle func() (err error, final bool)
+	resolve  func() (domain.Machine, error)
+}
+
+func (l *Loop) guest(s *desired.State, want *hostspec.VirtualMachine) subject {
+	return subject{
+		key: desired.Key{Kind: desired.VM, ID: want.GetId()}, vm: want, want: want, domains: l.config.Domains,
+		obstacle: func() (error, bool) { return l.obstacle(s, want) },
+		resolve:  func() (domain.Machine, error) { return l.resolve(s, want) },
+	}
+}
+
+// passMachine looks at one machine, and starts its next step. It says whether the machine waits for something.
+func (l *Loop) passMachine(ctx context.Context, m subject, seen *domain.Seen) bool {
+	id := m.key.ID
+	if l.tasks.compute.busy(m.key) {
 		return false
 	}
-	v := l.config.Domains.Decide(want, seen)
-	st := l.baseStatus(id, seen)
+	v := m.domains.Decide(m.vm, seen)
+	st := l.statusOf(m.key.Kind, m.domains.Facts(id), seen)
 	switch v.Action {
 	case domain.Wait:
 		return false
 	case domain.Rest:
-		l.rest(ctx, want, seen, v)
+		l.rest(ctx, m, seen, v)
 		return false
 	case domain.Start:
 		// What is said of a start belongs to that start, not to the last one that succeeded.
-		st.StartEpoch = max(st.StartEpoch, want.GetStartEpoch())
-		if err, final := l.obstacle(s, want); err != nil || final {
+		st.StartEpoch = max(st.StartEpoch, m.vm.GetStartEpoch())
+		if err, final := m.obstacle(); err != nil || final {
 			st.State = hostspec.VmState_VM_STATE_PENDING
 			if final {
 				st.State = hostspec.VmState_VM_STATE_FAILED
@@ -143,7 +168,7 @@ func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.Virt
 	default:
 		st.State = hostspec.VmState_VM_STATE_RUNNING
 	}
-	if err, final := l.tasks.compute.failed(key); err != nil {
+	if err, final := l.tasks.compute.failed(m.key); err != nil {
 		st.Err = err.Error()
 		if final && v.Action == domain.Start {
 			st.State = hostspec.VmState_VM_STATE_FAILED
@@ -152,46 +177,46 @@ func (l *Loop) passVM(ctx context.Context, s *desired.State, want *hostspec.Virt
 		st.Err = seen.Paused
 	}
 	l.board.putVM(id, st)
-	l.tasks.compute.do(ctx, key, v.Action.String(), want, func(ctx context.Context) (time.Duration, error) {
+	l.tasks.compute.do(ctx, m.key, v.Action.String(), m.want, func(ctx context.Context) (time.Duration, error) {
 		ctx, cancel := context.WithTimeout(ctx, startDeadline)
 		defer cancel()
-		return l.config.Domains.Step(ctx, want, seen, func() (domain.Machine, error) { return l.resolve(s, want) })
+		return m.domains.Step(ctx, m.vm, seen, m.resolve)
 	})
 	return false
 }
 
-// rest reports a VM that is as it should be, or stays as it is. That it runs is told before it is written down, because
-// the running domain itself proves it; why it does not run is written down first, because only the agent knows that.
-func (l *Loop) rest(ctx context.Context, want *hostspec.VirtualMachine, seen *domain.Seen, v domain.Verdict) {
-	id := want.GetId()
-	key := desired.Key{Kind: desired.VM, ID: id}
-	st := statusOf(v.Facts, seen)
-	st.State, st.Cause, st.Settled, st.Err = v.State, v.Cause, true, l.lostTaps(want, seen)
-	if v.State == hostspec.VmState_VM_STATE_RUNNING && l.config.Domains.Unsettled(id, v) {
+// rest reports a machine that is as it should be, or stays as it is. That it runs is told before it is written down,
+// because the running domain itself proves it; why it does not run is written down first, because only the agent knows.
+func (l *Loop) rest(ctx context.Context, m subject, seen *domain.Seen, v domain.Verdict) {
+	id := m.key.ID
+	st := l.statusOf(m.key.Kind, v.Facts, seen)
+	st.State, st.Cause, st.Settled, st.Err = v.State, v.Cause, true, l.lostTaps(m.vm, seen)
+	if v.State == hostspec.VmState_VM_STATE_RUNNING && m.domains.Unsettled(id, v) {
 		l.board.putVM(id, st)
-		l.tasks.compute.do(ctx, key, "settle", want, func(context.Context) (time.Duration, error) {
-			return 0, l.config.Domains.Settle(id, v)
+		l.tasks.compute.do(ctx, m.key, "settle", m.want, func(context.Context) (time.Duration, error) {
+			return 0, m.domains.Settle(id, v)
 		})
 		return
 	}
-	if err := l.config.Domains.Settle(id, v); err != nil {
+	if err := m.domains.Settle(id, v); err != nil {
 		st.Settled, st.Err = false, err.Error()
 	} else {
-		l.tasks.compute.settle(key)
+		l.tasks.compute.settle(m.key)
 	}
 	l.board.putVM(id, st)
 }
 
-func statusOf(facts ledger.VMFacts, seen *domain.Seen) VMStatus {
-	st := VMStatus{BootEpoch: facts.BootEpoch, StartEpoch: facts.StartEpoch, Restarts: facts.Restarts}
+func (l *Loop) statusOf(kind desired.Kind, facts ledger.VMFacts, seen *domain.Seen) VMStatus {
+	st := VMStatus{
+		BootEpoch: facts.BootEpoch, StartEpoch: facts.StartEpoch, Restarts: facts.Restarts, System: kind == desired.SystemVM,
+	}
 	if seen != nil && seen.Active {
 		st.VNCPort = seen.VNCPort
+		if st.System {
+			st.ImageVersion, st.Connected = seen.ImageVersion, connected(l.Desired().SystemVMs[seen.ID], seen)
+		}
 	}
 	return st
-}
-
-func (l *Loop) baseStatus(id string, seen *domain.Seen) VMStatus {
-	return statusOf(l.config.Domains.Facts(id), seen)
 }
 
 // errNotYet is an obstacle that is merely not out of the way yet.
@@ -317,14 +342,20 @@ func (l *Loop) networkMTU(n *hostspec.Network) uint32 {
 	return l.board.networks[n.GetId()].MTU
 }
 
-// removeVMs removes domains of ours that the spec does not speak of, and forgets VMs that are gone.
+// removeVMs removes domains of ours that the spec does not speak of, and forgets machines that are gone.
 func (l *Loop) removeVMs(ctx context.Context, s *desired.State, seen map[string]domain.Seen) {
+	spoken := func(id string) bool {
+		return s.Known(desired.Key{Kind: desired.VM, ID: id}) || s.Known(desired.Key{Kind: desired.SystemVM, ID: id})
+	}
 	for id, d := range seen {
-		key := desired.Key{Kind: desired.VM, ID: id}
-		if s.Known(key) || l.tasks.compute.busy(key) {
+		key, domains := desired.Key{Kind: desired.VM, ID: id}, l.config.Domains
+		if d.System {
+			key.Kind, domains = desired.SystemVM, l.config.Systems
+		}
+		if spoken(id) || l.tasks.compute.busy(key) {
 			continue
 		}
-		st := l.baseStatus(id, &d)
+		st := l.statusOf(key.Kind, domains.Facts(id), &d)
 		st.Leftover, st.State = true, hostspec.VmState_VM_STATE_STOPPED
 		if d.Active {
 			st.State = hostspec.VmState_VM_STATE_RUNNING
@@ -336,22 +367,28 @@ func (l *Loop) removeVMs(ctx context.Context, s *desired.State, seen map[string]
 		l.tasks.compute.do(ctx, key, "remove", nil, func(ctx context.Context) (time.Duration, error) {
 			ctx, cancel := context.WithTimeout(ctx, startDeadline)
 			defer cancel()
-			return 0, l.config.Domains.Remove(ctx, &d, id)
+			return 0, domains.Remove(ctx, &d, id)
 		})
 	}
-	for _, id := range l.config.Domains.Remembered() {
-		key := desired.Key{Kind: desired.VM, ID: id}
-		if _, there := seen[id]; there || s.Known(key) || l.tasks.compute.busy(key) {
-			continue
-		}
-		if err := l.config.Domains.Remove(ctx, nil, id); err != nil {
-			l.log.Error("cannot forget vm", "vm", id, "error", err)
+	for kind, domains := range map[desired.Kind]*domain.Applier{desired.VM: l.config.Domains, desired.SystemVM: l.config.Systems} {
+		for _, id := range domains.Remembered() {
+			key := desired.Key{Kind: kind, ID: id}
+			if _, there := seen[id]; there || spoken(id) || l.tasks.compute.busy(key) {
+				continue
+			}
+			err := domains.Remove(ctx, nil, id)
+			if kind == desired.SystemVM {
+				err = errors.Join(err, l.config.Services.Forget(id))
+			}
+			if err != nil {
+				l.log.Error("cannot forget machine", "id", id, "error", err)
+			}
 		}
 	}
 	l.board.mu.Lock()
 	var gone []string
 	for id := range l.board.vms {
-		if _, there := seen[id]; !there && !s.Known(desired.Key{Kind: desired.VM, ID: id}) {
+		if _, there := seen[id]; !there && !spoken(id) {
 			gone = append(gone, id)
 		}
 	}

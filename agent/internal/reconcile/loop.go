@@ -21,6 +21,7 @@ import (
 	"github.com/wispcloud/wisp/agent/internal/disk"
 	"github.com/wispcloud/wisp/agent/internal/domain"
 	"github.com/wispcloud/wisp/agent/internal/fabric"
+	"github.com/wispcloud/wisp/agent/internal/image"
 	"github.com/wispcloud/wisp/agent/internal/netrun"
 	"github.com/wispcloud/wisp/proto/hostspec"
 	"github.com/wispcloud/wisp/proto/netspec"
@@ -37,6 +38,8 @@ type Images interface {
 	Fetch(ctx context.Context, pool *hostspec.StoragePool, want *hostspec.Image, progress func(uint64)) error
 	// Sweep removes old images of a pool that are neither in keep nor below a volume.
 	Sweep(pool *hostspec.StoragePool, keep map[string]bool) error
+	// Verify reads a system VM's image through; one that is damaged is removed.
+	Verify(pool *hostspec.StoragePool, sum string) (image.Set, error)
 }
 
 // Volumes are the disks.
@@ -49,6 +52,8 @@ type Volumes interface {
 // Fabric makes links.
 type Fabric interface {
 	Apply(ctx context.Context, want fabric.Want) (map[string]fabric.Result, error)
+	// Switch unplugs taps and plugs in others, at once.
+	Switch(ctx context.Context, off []string, on []fabric.Plug) error
 }
 
 // Services runs wisp-netsvc.
@@ -56,17 +61,27 @@ type Services interface {
 	Apply(want map[string]*netspec.NetSpec, keep map[string]bool)
 	Status(id string) netrun.Status
 	Present() map[string]bool
+	// Feed names the system VMs that run, FeedStatus is what is heard from one, Forget is for one that is gone for good.
+	Feed(want map[string]netrun.Channel)
+	FeedStatus(id string) netrun.Status
+	Forget(id string) error
 }
 
 // Config of a Loop.
 type Config struct {
-	Pools      Pools
-	Images     Images
-	Volumes    Volumes
-	Fabric     Fabric
-	Services   Services
-	Domains    *domain.Applier
+	Pools    Pools
+	Images   Images
+	Volumes  Volumes
+	Fabric   Fabric
+	Services Services
+	Domains  *domain.Applier
+	// Systems is the applier of system VMs.
+	Systems    *domain.Applier
 	Hypervisor domain.Hypervisor
+	// ChannelPath is the socket a system VM is fed over.
+	ChannelPath func(id string) string
+	// SystemDebug offers a shell on every system VM's serial console.
+	SystemDebug bool
 	// Changed is called when an observation may have changed; it must not block.
 	Changed func()
 	Log     *slog.Logger

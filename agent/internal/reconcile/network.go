@@ -29,6 +29,19 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 			want.Taps[fabric.TapName(nic.GetId())] = fabric.Tap{NetworkID: nic.GetNetworkId(), MAC: nic.GetMac()}
 		}
 	}
+	for _, v := range s.SystemVMs {
+		a := fabric.Appliance{ID: v.GetId()}
+		for _, nic := range v.GetNics() {
+			unplugged := v.GetStandby() && nic.GetTraffic() != desired.TrafficControl
+			if nic.GetTraffic() == desired.TrafficGuest {
+				// Without its address: two machines may have it, and what an appliance sends is not a guest's.
+				want.Taps[fabric.TapName(nic.GetId())] = fabric.Tap{NetworkID: nic.GetNetworkId(), Unplugged: unplugged}
+				continue
+			}
+			a.Ports = append(a.Ports, fabric.PortOf(nic, unplugged))
+		}
+		want.Appliances = append(want.Appliances, a)
+	}
 	held, problems := map[string]bool{}, map[string]bool{}
 	for key := range s.Problems {
 		if key.Kind == desired.Network {

@@ -25,6 +25,8 @@ type Sources struct {
 	Started    time.Time
 	Loop       *reconcile.Loop
 	Services   func(networkID string) netrun.Status
+	// Feed is what is heard from a system VM.
+	Feed       func(id string) netrun.Status
 	Hypervisor domain.Hypervisor
 	Facts      func(ctx context.Context) *hostspec.HostFacts
 	Usage      func() (*hostspec.HostUsage, error)
@@ -64,6 +66,7 @@ func (r *Reporter) Observe(ctx context.Context) *hostspec.HostObservation {
 		whole := r.objects(o, state, shot)
 		whole = r.networks(o, state, shot) && whole
 		whole = r.vms(o, state, shot) && whole
+		whole = r.systemVMs(o, state, shot) && whole
 		if whole && !shot.Removing && shot.NetworkAt == state.Generation && shot.ComputeAt == state.Generation {
 			r.settled = max(r.settled, state.Generation)
 		}
@@ -171,7 +174,7 @@ func (r *Reporter) vms(o *hostspec.HostObservation, state *desired.State, shot r
 	}
 	var left []string
 	for id, st := range shot.VMs {
-		if st.Leftover && !state.Known(desired.Key{Kind: desired.VM, ID: id}) {
+		if st.Leftover && !st.System && !state.Known(desired.Key{Kind: desired.VM, ID: id}) {
 			left = append(left, id)
 		}
 	}
