@@ -32,6 +32,7 @@ const (
 	UserVM           Type = 7
 	Router           Type = 8
 	SecondaryStorage Type = 11 // STORAGE_MISC
+	Coordinator      Type = 13
 	VLAN             Type = 17
 	DirectPublicIP   Type = 23
 	LocalStorage     Type = 24

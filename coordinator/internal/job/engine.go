@@ -88,6 +88,8 @@ type run struct {
 	// then. touches only grows.
 	recent  map[cloud.ID]uint64
 	touches uint64
+
+	purged time.Time // when old events were looked for last
 }
 
 // result is how a step ended.
@@ -447,11 +449,17 @@ const expungeAtOnce = 1000
 
 // expunge removes jobs that ended long ago, and old events.
 func (r *run) expunge(ctx context.Context) error {
-	if jobs, events := r.old(r.cfg.Cluster.DB().Current()); len(jobs)+len(events) == 0 {
+	at := r.cfg.Cluster.DB().Current()
+	purge := r.cfg.Now().Sub(r.purged) >= purgeEvents.Duration(at)
+	jobs, events := r.old(at, purge)
+	if len(events) < expungeAtOnce && purge {
+		r.purged = r.cfg.Now()
+	}
+	if len(jobs)+len(events) == 0 {
 		return nil
 	}
 	return r.cfg.Cluster.Update(ctx, func(tx *store.Tx) error {
-		jobs, events := r.old(tx)
+		jobs, events := r.old(tx, purge)
 		for _, id := range jobs {
 			if err := tables.Jobs.Delete(tx, id); err != nil {
 				return err
@@ -466,8 +474,8 @@ func (r *run) expunge(ctx context.Context) error {
 	})
 }
 
-// old lists what is to go, the oldest first.
-func (r *run) old(at store.Reader) (jobs, events []cloud.ID) {
+// old lists what is to go, the oldest first; events only where their time has come.
+func (r *run) old(at store.Reader, purge bool) (jobs, events []cloud.ID) {
 	before := r.cfg.Now().Add(-time.Duration(keepJobs.Int(at)) * time.Minute)
 	for j := range tables.Jobs.By(at, "completed", nil) {
 		if !j.Completed.Before(before) || len(jobs) == expungeAtOnce {
@@ -478,7 +486,7 @@ func (r *run) old(at store.Reader) (jobs, events []cloud.ID) {
 	days := keepEvents.Int(at)
 	before = r.cfg.Now().AddDate(0, 0, -int(days))
 	for e := range tables.Events.By(at, "created", nil) {
-		if days == 0 || !e.Created.Before(before) || len(events) == expungeAtOnce {
+		if !purge || days == 0 || !e.Created.Before(before) || len(events) == expungeAtOnce {
 			break
 		}
 		events = append(events, e.ID)

@@ -12,7 +12,11 @@ var (
 		Name: "event.purge.delay", Category: "Advanced", Type: settings.Integer, Default: "15", Min: 0, Max: 36500,
 		Doc: "Days after which events are removed; 0 keeps them for ever.",
 	})
+	purgeEvents = settings.Define(settings.Def{
+		Name: "event.purge.interval", Category: "Advanced", Type: settings.Seconds, Default: "86400", Min: 10, Max: 31536000,
+		Doc: "How often, in seconds, old events are looked for.",
+	})
 )
 
 // Settings lists them.
-func Settings() []*settings.Def { return []*settings.Def{keepJobs, keepEvents} }
+func Settings() []*settings.Def { return []*settings.Def{keepJobs, keepEvents, purgeEvents} }

@@ -124,7 +124,7 @@ func change(name, doc, event string, f func(*store.Tx, alert.Filter) error) api.
 type generateParams struct {
 	Name        string   `api:"name,required" len:"999" doc:"name of the alert"`
 	Description string   `api:"description,required" len:"999" doc:"what it tells"`
-	Type        *int     `api:"type,required" min:"0" max:"255" doc:"number of its type"`
+	Type        *int     `api:"type" min:"0" max:"255" doc:"number of its type; 13, the coordinators, when absent"`
 	ZoneID      cloud.ID `api:"zoneid" ref:"zone" doc:"the zone it is about"`
 	PodID       cloud.ID `api:"podid" ref:"pod" doc:"the pod it is about"`
 }
@@ -134,7 +134,11 @@ func generate() api.Command {
 		Name: "generateAlert", Doc: "Raises an alert, which is mailed like any other.", Since: "4.3", Roles: api.AdminOnly,
 		Event: "ALERT.GENERATE", Entity: "Alert",
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *generateParams) (*api.Start, error) {
-			a, err := alert.Generate(tx, alert.Type(*p.Type), p.Name, p.Description, p.ZoneID, p.PodID)
+			kind := alert.Coordinator
+			if p.Type != nil {
+				kind = alert.Type(*p.Type)
+			}
+			a, err := alert.Generate(tx, kind, p.Name, p.Description, p.ZoneID, p.PodID)
 			if err != nil {
 				return nil, err
 			}

@@ -64,7 +64,10 @@ func (p *ScopeParams) scope() (id cloud.ID, kind settings.Scope, err error) {
 		id   cloud.ID
 		kind settings.Scope
 	}{
-		{p.ZoneID, settings.Zone}, {p.ClusterID, settings.Cluster}, {p.StorageID, settings.Pool}, {p.AccountID, settings.Account},
+		{p.ZoneID, settings.Zone},
+		{p.ClusterID, settings.Cluster},
+		{p.StorageID, settings.Pool},
+		{p.AccountID, settings.Account},
 		{p.DomainID, settings.Domain},
 	} {
 		if x.id.IsZero() {

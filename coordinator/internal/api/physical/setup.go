@@ -69,8 +69,11 @@ type Implementor struct {
 
 // implementors are the parts of this program that carry traffic.
 var implementors = []*Implementor{
-	{network.Public, "PublicNetwork"}, {network.Guest, "VlanGuestNetwork"}, {network.Guest, "VxlanGuestNetwork"},
-	{network.Management, "ManagementNetwork"}, {network.Storage, "StorageNetwork"},
+	{network.Public, "PublicNetwork"},
+	{network.Guest, "VlanGuestNetwork"},
+	{network.Guest, "VxlanGuestNetwork"},
+	{network.Management, "ManagementNetwork"},
+	{network.Storage, "StorageNetwork"},
 }
 
 type implementorParams struct {
