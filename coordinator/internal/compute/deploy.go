@@ -72,10 +72,13 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 	vm := &cloud.VM{
 		ID: tx.NewID(), AccountID: d.Account.ID, DomainID: d.Account.DomainID, ZoneID: d.Zone.ID,
 		State: cloud.VMStopped, TemplateID: d.Template.ID, OfferingID: d.Offering.ID, OSTypeID: d.Template.OSTypeID,
-		CPUs: d.Offering.CPUs, CPUMHz: d.Offering.CPUMHz, MemoryMiB: d.Offering.MemoryMiB, HA: d.Offering.OfferHA,
+		HA:       d.Offering.OfferHA,
 		Keyboard: d.Keyboard, Created: tx.Now(), WantedHostID: d.Host, Details: d.Details, Number: number,
 		Hypervisor: "KVM", PasswordEnabled: d.Template.PasswordEnabled,
 		InstanceName: fmt.Sprintf("i-%d-%d-%s", d.Account.Number, number, instanceName.Text(tx)),
+	}
+	if err := setSize(vm, d.Offering, d.Details); err != nil {
+		return nil, err
 	}
 	vm.Name, vm.DisplayName = d.Name, d.DisplayName
 	if vm.Name == "" {
@@ -124,8 +127,8 @@ func checkDeployable(d *Deployment) error {
 	case len(d.Networks) == 0:
 		return cloud.Errorf(cloud.Invalid, "Unable to deploy the VM: no network is given in networkids and the account has none in zone %s",
 			d.Zone.Name)
-	case d.Offering.CPUs == 0 || d.Offering.MemoryMiB == 0:
-		return cloud.Errorf(cloud.Invalid, "Unable to use service offering %s: it has no fixed number of CPUs and memory", d.Offering.ID)
+	case len(d.Offering.ZoneIDs) > 0 && !slices.Contains(d.Offering.ZoneIDs, d.Zone.ID):
+		return cloud.Errorf(cloud.Invalid, "Unable to use service offering %s in zone %s: it is restricted to other zones", d.Offering.ID, d.Zone.Name)
 	}
 	if d.Name != "" {
 		if err := CheckHostname("name", d.Name); err != nil {

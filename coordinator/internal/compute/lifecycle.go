@@ -22,6 +22,9 @@ func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	if err := a.count(tx, vm, true); err != nil {
 		return err
 	}
+	if err := a.renewVolatile(tx, vm); err != nil {
+		return err
+	}
 	vm.ForcedStop = false
 	vm.StartEpoch++
 	return tables.VMs.Put(tx, vm)

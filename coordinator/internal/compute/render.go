@@ -162,8 +162,11 @@ func (a *Area) renderVM(r store.Reader, vm *cloud.VM) (*hostspec.VirtualMachine,
 		m.Power = hostspec.PowerState_POWER_STATE_STOPPED
 		m.ForcedStop = m.ForcedStop || vm.Evicting
 	}
-	if o, ok := tables.ServiceOfferings.Get(r, vm.OfferingID); ok {
+	o, ok := tables.ServiceOfferings.Get(r, vm.OfferingID)
+	if ok {
 		m.CpuCap = o.LimitCPU
+	} else {
+		o = &cloud.ServiceOffering{}
 	}
 	if t, ok := tables.OSTypes.Get(r, vm.OSTypeID); ok {
 		m.OsType = t.Description
@@ -174,9 +177,27 @@ func (a *Area) renderVM(r store.Reader, vm *cloud.VM) (*hostspec.VirtualMachine,
 	for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
 		m.Nics = append(m.Nics, &hostspec.Nic{
 			Id: nic.ID.String(), NetworkId: nic.NetworkID.String(), Mac: MACString(nic.MAC), Ip: addrString(nic), DefaultNic: nic.Default,
+			RateMbit: rate(r, o, nic),
 		})
 	}
 	return m, nil
+}
+
+// rate is what a NIC may send and receive in Mbit/s: the service offering's for the default NIC, else that of the
+// network's offering; 0 is no bound.
+func rate(r store.Reader, o *cloud.ServiceOffering, nic *cloud.NIC) uint32 {
+	if nic.Default && o.NetworkRate > 0 {
+		return o.NetworkRate
+	}
+	n, ok := tables.Networks.Get(r, nic.NetworkID)
+	if !ok {
+		return 0
+	}
+	offered, ok := tables.NetworkOfferings.Get(r, n.OfferingID)
+	if !ok {
+		return 0
+	}
+	return offered.NetworkRate
 }
 
 func addrString(nic *cloud.NIC) string {

@@ -105,17 +105,22 @@ func (a *Area) renewUnmade(tx *store.Tx, vm *cloud.VM) error {
 		if v.State != cloud.VolumeCreating {
 			continue
 		}
-		fresh := *v
-		fresh.ID, fresh.State, fresh.PoolID, fresh.HostID, fresh.AllocatedBytes = tx.NewID(), cloud.VolumeAllocated, cloud.ID{}, cloud.ID{}, 0
-		v.VMID = cloud.ID{}
-		if _, err := a.removeVolume(tx, v); err != nil {
-			return err
-		}
-		if err := tables.Volumes.Put(tx, &fresh); err != nil {
+		if err := a.renewVolume(tx, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// renewVolume puts an empty volume in the place of v, whose row stays as a tombstone until its file is gone.
+func (a *Area) renewVolume(tx *store.Tx, v *cloud.Volume) error {
+	fresh := *v
+	fresh.ID, fresh.State, fresh.PoolID, fresh.HostID, fresh.AllocatedBytes = tx.NewID(), cloud.VolumeAllocated, cloud.ID{}, cloud.ID{}, 0
+	v.VMID = cloud.ID{}
+	if _, err := a.removeVolume(tx, v); err != nil {
+		return err
+	}
+	return tables.Volumes.Put(tx, &fresh)
 }
 
 // StopStep waits until a VM that was asked to stop has stopped.

@@ -64,6 +64,8 @@ var different = map[string]bool{
 	"createDiskOffering.domainid": true, "createServiceOffering.domainid": true, "createNetwork.displaytext": true,
 	"createStoragePool.clusterid": true, "createStoragePool.podid": true, "createStoragePool.tags": true,
 	"registerTemplate.zoneid": true,
+	// Absent ones make the offering customized.
+	"createServiceOffering.cpunumber": true, "createServiceOffering.cpuspeed": true, "createServiceOffering.memory": true,
 	// Newer versions take keypairs instead.
 	"resetSSHKeyForVirtualMachine.keypair": true,
 	// Ranges are of IPv4 addresses, which need all of these.

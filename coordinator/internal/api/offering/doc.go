@@ -13,7 +13,7 @@ import (
 
 // Commands lists the commands of this package.
 func Commands() []api.Command {
-	return []api.Command{createService(), listService(), deleteService(), createDisk(), listDisk(), deleteDisk()}
+	return []api.Command{createService(), updateService(), listService(), deleteService(), createDisk(), updateDisk(), listDisk(), deleteDisk()}
 }
 
 // Entities lists what this package's rows are called in parameters. Offerings belong to nobody; Usable keeps those of
@@ -31,7 +31,7 @@ func Entities() []api.Entity {
 			},
 			Usable: func(c *api.Call, id cloud.ID) bool {
 				o, ok := tables.ServiceOfferings.Get(c.Read, id)
-				return ok && inDomains(c, o.DomainIDs)
+				return ok && !o.Inactive && inDomains(c, o.DomainIDs)
 			},
 		},
 		{
@@ -104,4 +104,61 @@ func names(r store.Reader, domains []cloud.ID) (ids, texts string) {
 		}
 	}
 	return strings.Join(i, ","), strings.Join(t, ",")
+}
+
+func state(inactive bool) string {
+	if inactive {
+		return "Inactive"
+	}
+	return "Active"
+}
+
+// listed filters by the parameter state; an offering asked for by its id is shown in any.
+func listed(want string, inactive bool, id cloud.ID) bool {
+	if !id.IsZero() && want == "" || strings.EqualFold(want, "all") {
+		return true
+	}
+	return strings.EqualFold(want, "Inactive") == inactive
+}
+
+// zoneNames is names for zones.
+func zoneNames(r store.Reader, zones []cloud.ID) (ids, texts string) {
+	var i, t []string
+	for _, id := range zones {
+		if z, ok := tables.Zones.Get(r, id); ok {
+			i, t = append(i, id.String()), append(t, z.Name)
+		}
+	}
+	return strings.Join(i, ","), strings.Join(t, ",")
+}
+
+// restrict changes the domains and zones of an offering, as texts of ids separated by commas; "public" and "all" lift
+// the restriction.
+func restrict(r store.Reader, domains, zones *string, toDomains, toZones *[]cloud.ID) error {
+	for _, x := range []struct {
+		param, all string
+		text       *string
+		to         *[]cloud.ID
+		known      func(cloud.ID) bool
+	}{
+		{"domainid", "public", domains, toDomains, func(id cloud.ID) bool { return tables.Domains.Has(r, id) }},
+		{"zoneid", "all", zones, toZones, func(id cloud.ID) bool { return tables.Zones.Has(r, id) }},
+	} {
+		if x.text == nil {
+			continue
+		}
+		var ids []cloud.ID
+		for _, text := range tags(*x.text) {
+			if strings.EqualFold(text, x.all) {
+				continue
+			}
+			id, err := cloud.ParseID(text)
+			if err != nil || !x.known(id) {
+				return cloud.Errorf(cloud.Invalid, "Invalid parameter %s value=%s due to incorrect long value format, or entity does not exist", x.param, text)
+			}
+			ids = append(ids, id)
+		}
+		*x.to = domainIDs(ids)
+	}
+	return nil
 }

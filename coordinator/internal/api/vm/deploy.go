@@ -96,7 +96,7 @@ func (h handlers) deployment(c *api.Call, tx *store.Tx, p *deployParams) (*compu
 		return nil, api.NoEntity("zoneid", p.ZoneID)
 	case d.Template == nil || !d.Template.ZoneID.IsZero() && d.Template.ZoneID != p.ZoneID:
 		return nil, cloud.Errorf(cloud.Invalid, "Unable to use template %s in parameter templateid: it is not in zone %s", p.TemplateID, d.Zone.Name)
-	case d.Offering == nil || d.Offering.System:
+	case d.Offering == nil || d.Offering.System || d.Offering.Inactive:
 		return nil, api.NoEntity("serviceofferingid", p.OfferingID)
 	case p.Hypervisor != "" && !strings.EqualFold(p.Hypervisor, "KVM"):
 		return nil, cloud.Errorf(cloud.Invalid, "Invalid value %q in parameter hypervisor: accepted is KVM", p.Hypervisor)
@@ -176,8 +176,11 @@ func dataDisk(r store.Reader, p *deployParams) (*compute.DataDisk, error) {
 		return nil, nil
 	}
 	o, ok := tables.DiskOfferings.Get(r, p.DiskOfferingID)
-	if !ok {
+	if !ok || o.Inactive {
 		return nil, api.NoEntity("diskofferingid", p.DiskOfferingID)
+	}
+	if len(o.ZoneIDs) > 0 && !slices.Contains(o.ZoneIDs, p.ZoneID) {
+		return nil, cloud.Errorf(cloud.Invalid, "Unable to use disk offering %s: it is restricted to other zones", o.Name)
 	}
 	d := &compute.DataDisk{Offering: o, Bytes: o.SizeBytes}
 	if o.Customized {

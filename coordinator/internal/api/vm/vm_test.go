@@ -428,6 +428,51 @@ func TestKeysAndPassword(t *testing.T) {
 	w.CheckSDK("registerSSHKeyPair", reg)
 }
 
+// What an administrator changes of offerings, and the sizes that a customized one takes.
+func TestChangeOfferings(t *testing.T) {
+	w := newWorld(t)
+	o := w.Must("root", "createServiceOffering", "name", "own size", "displaytext", "S", "mincpunumber", "1", "maxcpunumber", "2",
+		"minmemory", "64", "maxmemory", "256", "storagetype", "local", "bytesreadrate", "1000", "networkrate", "10").String("serviceoffering.id")
+	changed := w.Must("root", "updateServiceOffering", "id", o, "name", "any size", "sortkey", "-1", "hosttags", "")
+	w.golden("updateServiceOffering", changed)
+	if first := w.Must("a-user", "listServiceOfferings").String("serviceoffering.name"); first != "any size" {
+		t.Errorf("the first offering is %s", first)
+	}
+	for _, x := range []struct {
+		details []string
+		text    string
+	}{
+		{nil, "cpuNumber is missing"},
+		{[]string{"details[0].cpuNumber", "3", "details[0].cpuSpeed", "100", "details[0].memory", "64"}, "it must be a number between 1 and 2"},
+		{[]string{"details[0].cpuNumber", "1", "details[0].cpuSpeed", "100", "details[0].memory", "257"}, "it must be a number between 64 and 256"},
+		{[]string{"details[0].cpuNumber", "2", "details[0].cpuSpeed", "100", "details[0].memory", "65"}, ""},
+	} {
+		a := w.Call("a-user", "deployVirtualMachine", append([]string{
+			"zoneid", w.zone, "templateid", w.template, "serviceofferingid", o, "networkids", w.network,
+		}, x.details...)...)
+		if !strings.Contains(string(a.Raw), x.text) || (a.Status == 200) != (x.text == "") {
+			t.Errorf("%v: %s", x.details, a.Raw)
+		}
+		if a.Status == 200 {
+			if m := w.Job("a-user", a.String("jobid")).Get("jobresult.virtualmachine.memory"); m != 65.0 {
+				t.Errorf("the VM has %v MiB", m)
+			}
+		}
+	}
+	w.refuse("root", 431, "must be above", "createServiceOffering", "name", "x", "displaytext", "x", "iopsreadrate", "5", "iopsreadratemax", "4")
+	w.refuse("root", 431, "Please specify systemvmtype", "createServiceOffering", "name", "x", "displaytext", "x", "issystem", "true", "cpunumber", "1", "cpuspeed", "100", "memory", "64")
+	d := w.Must("root", "createDiskOffering", "name", "d", "displaytext", "D", "disksize", "1").String("diskoffering.id")
+	w.golden("updateDiskOffering", w.Must("root", "updateDiskOffering", "id", d, "name", "fast", "iopswriterate", "100", "cachemode", "writeback", "displayoffering", "false"))
+	if a := w.Must("a-user", "listDiskOfferings", "id", d); len(a.Object) != 0 {
+		t.Errorf("a hidden offering is listed: %s", a.Raw)
+	}
+	w.Must("root", "updateServiceOffering", "id", o, "state", "Inactive")
+	if a := w.Must("a-user", "listServiceOfferings", "name", "any size"); len(a.Object) != 0 {
+		t.Errorf("an inactive offering is listed: %s", a.Raw)
+	}
+	w.refuse("a-user", 431, "entity does not exist", "deployVirtualMachine", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", o)
+}
+
 func TestOfferings(t *testing.T) {
 	w := newWorld(t)
 	made := w.Must("root", "createServiceOffering", "name", "s", "displaytext", "S", "cpunumber", "1", "cpuspeed", "100", "memory", "128",
