@@ -43,6 +43,7 @@ var dependencies = []dependency{
 	{paths("mcopy"), []string{"mtools"}, "write the boot partition without mounting it"},
 	{paths("mkfs.vfat"), []string{"dosfstools"}, "make the boot partition"},
 	{paths("mke2fs"), []string{"e2fsprogs"}, "make the root partition without mounting it"},
+	{paths("mksquashfs"), []string{"squashfs-tools"}, "the system VM's root"},
 	{paths("cpio"), []string{"cpio"}, "unpack initial RAM disks in tests"},
 
 	{paths("gcc"), []string{"gcc"}, "the race detector"},
@@ -50,6 +51,7 @@ var dependencies = []dependency{
 	{paths("python3"), []string{"python3"}, "run the API's real clients"},
 	{distPackage("cs"), []string{"python3-cs"}, "a real client of the API"},
 	{distPackage("libcloud"), []string{"python3-libcloud"}, "a real client of the API"},
+	{paths("slapd"), []string{"slapd"}, "a real directory for logins in tests"},
 	{paths("udhcpc"), []string{"udhcpc"}, "a real DHCP client in namespace tests"},
 	{paths("dhclient"), []string{"isc-dhcp-client"}, "another DHCP client in namespace tests"},
 	{paths("dig"), []string{"bind9-dnsutils", "dnsutils"}, "a DNS client in namespace tests"},

@@ -17,7 +17,7 @@ import (
 
 // samples are values of required parameters that are no ids, by "parameter" or "command.parameter".
 var samples = map[string]string{
-	"updateResourceLimit.resourcetype": "0", "accounttype": "0", "allocationstate": "Enabled", "cidrlist": "192.0.2.0/24", "clustertype": "CloudManaged", "cpunumber": "1",
+	"updateResourceLimit.resourcetype": "0", "accounttype": "0", "lock": "true", "port": "389", "permission": "allow", "allocationstate": "Enabled", "cidrlist": "192.0.2.0/24", "clustertype": "CloudManaged", "cpunumber": "1",
 	"cpuspeed": "100", "displaytext": "text", "dns1": "192.0.2.53", "endip": "192.0.2.20", "endport": "80", "format": "QCOW2",
 	"gateway": "192.0.2.1", "guestiptype": "Isolated", "hypervisor": "KVM", "internaldns1": "192.0.2.53", "memory": "64",
 	"name": "name", "netmask": "255.255.255.0", "networktype": "Advanced", "privateport": "80", "protocol": "tcp",
@@ -151,7 +151,7 @@ func TestCVE_2014_0031_ForeignIDsReadLikeUnknownOnes(t *testing.T) {
 		t.Errorf("refused calls changed: %s", d)
 	}
 	// What users and domain admins name that has no owner: the provider's, which roles guard.
-	if d := diff.Diff([]string{"host", "oscategory", "ostype", "physicalnetwork", "pod", "serviceprovider", "virtualrouterelement", "vlaniprange"}, slices.Sorted(maps.Keys(left))); d != "" {
+	if d := diff.Diff([]string{"host", "ldapconfiguration", "oscategory", "ostype", "physicalnetwork", "pod", "role", "serviceprovider", "virtualrouterelement", "vlaniprange"}, slices.Sorted(maps.Keys(left))); d != "" {
 		t.Errorf("references to what belongs to nobody: %s", d)
 	}
 	if tried < 300 {

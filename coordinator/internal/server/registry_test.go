@@ -58,6 +58,8 @@ var different = map[string]bool{
 	"listDomains": true, "listUsers": true,
 	// The account's role comes from accounttype, which newer clients leave out with a user's account.
 	"createAccount.accounttype": true,
+	// Newer clients change a role or a detail, and leave the name out.
+	"updateAccount.newname": true,
 	// A host joins with a token; credentials are accepted from tools that send them.
 	"addHost.username": true, "addHost.password": true,
 	// Newer versions take several domains, and let these out.

@@ -172,6 +172,7 @@ func (w *world) infrastructure() estate {
 			break
 		}
 		return errors.Join(
+			tables.Roles.Put(tx, &cloud.Role{ID: id("role"), Name: "role"}),
 			tables.Zones.Put(tx, &cloud.Zone{ID: zone, Name: "zone", AllocationState: cloud.AllocationEnabled, DNS1: netip.MustParseAddr("192.0.2.53")}),
 			tables.Pods.Put(tx, &cloud.Pod{ID: pod, ZoneID: zone, Name: "pod"}),
 			tables.Clusters.Put(tx, &cloud.Cluster{ID: cluster, ZoneID: zone, PodID: pod, Name: "cluster"}),
