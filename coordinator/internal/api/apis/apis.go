@@ -7,6 +7,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/identity"
 )
 
 // Commands lists the commands. expunge tells whether users may expunge their VMs.
@@ -82,7 +83,8 @@ func capabilities(expunge func(c *api.Call) bool) api.Command {
 		Run: api.Query(func(c *api.Call, _ *capabilityParams) (Capability, error) {
 			return Capability{
 				Version: api.CompatVersion, DynamicRoles: true, SupportELB: "false", MinDisk: 1, MaxDisk: 1024, PageSize: 20, ViewDestroyedVM: true,
-				ExpungeRecoverVM: expunge(c), PublicTemplates: true,
+				ExpungeRecoverVM: expunge(c), PublicTemplates: true, CreateProjects: identity.UsersMayCreateProjects.Bool(c.Read),
+				ProjectInvite: identity.InviteRequired.Bool(c.Read),
 			}, nil
 		}),
 	}
