@@ -186,7 +186,7 @@ func (x *tenants) someOf(p tenant, entity string) (cloud.ID, bool) {
 }
 
 // bounded is how long the property is tried; it has no least number of tries, so a slow machine tries less.
-const bounded = 8 * time.Second
+const bounded = 5 * time.Second
 
 // No list shows a row of another tenant, whatever it is asked: every id in an answer belongs to an account, or to a
 // project, that the caller may see (CVE-2013-4317, CVE-2014-0031, CVE-2025-30675, CVE-2025-59454).
