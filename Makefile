@@ -39,6 +39,12 @@ build: ## build the static programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./,$(PROGRAMS))
 
+.PHONY: images
+images: ## build the guest and system-VM images into bin/images/
+	@mkdir -p $(BIN)/images && rm -f $(BIN)/images/systemvm-*
+	@go run ./images/cmd/wisp-image build tinyguest -o $(BIN)/images
+	@go run ./images/cmd/wisp-image build systemvm -o $(BIN)/images -version $(VERSION)
+
 .PHONY: sandbox
 sandbox: deps build ## a cloud with a running VM on this machine (HOSTS=1..3)
 	@bin/wisp-sandbox up -hosts $(HOSTS)

@@ -22,13 +22,17 @@ func TestUsage(t *testing.T) {
 }
 
 func TestPackages(t *testing.T) {
-	var out, errOut bytes.Buffer
-	if err := run(t.Context(), []string{"packages", "tinyguest"}, &out, &errOut); err != nil {
-		t.Fatal(err)
-	}
-	want := "apt dosfstools dpkg e2fsprogs libext2fs2 mtools qemu-utils syslinux syslinux-common zlib1g"
-	if diff := cmp.Diff(want, strings.Join(strings.Fields(out.String()), " ")); diff != "" {
-		t.Errorf("packages (-want +got):\n%s", diff)
+	for image, want := range map[string]string{
+		"tinyguest": "apt dosfstools dpkg e2fsprogs libext2fs2 mtools qemu-utils syslinux syslinux-common zlib1g",
+		"systemvm":  "apt dosfstools dpkg mtools qemu-utils squashfs-tools syslinux syslinux-common zlib1g",
+	} {
+		var out, errOut bytes.Buffer
+		if err := run(t.Context(), []string{"packages", image}, &out, &errOut); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, strings.Join(strings.Fields(out.String()), " ")); diff != "" {
+			t.Errorf("packages of %s (-want +got):\n%s", image, diff)
+		}
 	}
 }
 
@@ -36,9 +40,11 @@ func TestPackages(t *testing.T) {
 // says what to install.
 func TestMissing(t *testing.T) {
 	t.Setenv("PATH", "/nonexistent")
-	var out, errOut bytes.Buffer
-	err := run(t.Context(), []string{"build", "tinyguest", "-o", t.TempDir(), "-cache", t.TempDir()}, &out, &errOut)
-	if err == nil || !strings.Contains(err.Error(), "install the Debian packages: apt-get install") {
-		t.Errorf("error %v", err)
+	for _, image := range []string{"tinyguest", "systemvm"} {
+		var out, errOut bytes.Buffer
+		err := run(t.Context(), []string{"build", image, "-o", t.TempDir(), "-cache", t.TempDir(), "-version", "v1"}, &out, &errOut)
+		if err == nil || !strings.Contains(err.Error(), "install the Debian packages: apt-get install") {
+			t.Errorf("build %s: error %v", image, err)
+		}
 	}
 }
