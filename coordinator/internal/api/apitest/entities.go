@@ -8,7 +8,6 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/domain"
 	"github.com/wispcloud/wisp/coordinator/internal/api/role"
 	"github.com/wispcloud/wisp/coordinator/internal/api/user"
-	"github.com/wispcloud/wisp/coordinator/internal/api/zone"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
