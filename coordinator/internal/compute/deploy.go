@@ -122,6 +122,8 @@ func checkDeployable(d *Deployment) error {
 		return cloud.Errorf(cloud.Denied, "Cannot perform this operation, Zone is currently disabled: %s", d.Zone.ID)
 	case d.Template.State != cloud.TemplateReady:
 		return cloud.Errorf(cloud.Invalid, "Unable to use template %s: it is not ready yet", d.Template.ID)
+	case d.Template.Type == cloud.TemplateSystem:
+		return cloud.Errorf(cloud.Invalid, "Unable to use template %s: it is a system VM template", d.Template.ID)
 	case d.Template.ISO:
 		return cloud.Errorf(cloud.Invalid, "Unable to use template %s: deploying from an ISO is not supported", d.Template.ID)
 	case len(d.Networks) == 0:

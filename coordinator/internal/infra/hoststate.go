@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"errors"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/alert"
@@ -53,12 +54,27 @@ func setStatus(tx *store.Tx, h *cloud.Host, s cloud.HostStatus) error {
 // freeRouters lets the routers of a host start elsewhere: network.Area.Tend gives them another.
 func freeRouters(tx *store.Tx, host cloud.ID) error {
 	for r := range tables.Routers.By(tx, "host", store.K(host)) {
-		r.HostID, r.State = cloud.ID{}, cloud.VMStarting
-		if err := tables.Routers.Put(tx, r); err != nil {
+		r.HostID = cloud.ID{}
+		if r.State != cloud.VMStopping {
+			r.State = cloud.VMStarting
+		}
+		if err := errors.Join(tables.Routers.Put(tx, r), freeRoom(tx, host, r)); err != nil {
 			return wrap("free router of", "host", host, err)
 		}
 	}
 	return nil
+}
+
+// freeRoom takes a router that is a system VM out of the figures of a host.
+func freeRoom(tx *store.Tx, host cloud.ID, r *cloud.Router) error {
+	c, ok := tables.HostCapacities.Get(tx, host)
+	if !ok || r.Placement != cloud.InVM {
+		return nil
+	}
+	c.CPUMHz -= min(c.CPUMHz, uint64(r.CPUs)*uint64(r.CPUMHz))
+	c.MemoryMiB -= min(c.MemoryMiB, uint64(r.MemoryMiB))
+	c.VMs -= min(c.VMs, 1)
+	return tables.HostCapacities.Put(tx, c)
 }
 
 // adopted reads a host that has a place.

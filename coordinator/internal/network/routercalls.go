@@ -9,9 +9,30 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// RouterArgs is the state of a job about a router: its row may be replaced by another one meanwhile.
+// RouterArgs is the state of a job about a router: its row may be replaced by another one meanwhile, or be gone.
 type RouterArgs struct {
-	NetworkID cloud.ID
+	Name, Placement                        string
+	NetworkID, AccountID, DomainID, ZoneID cloud.ID
+	Created                                time.Time
+}
+
+// ArgsOf makes the state of a job about a router.
+func ArgsOf(rt *cloud.Router) RouterArgs {
+	return RouterArgs{rt.Name, rt.Placement, rt.NetworkID, rt.AccountID, rt.DomainID, rt.ZoneID, rt.Created}
+}
+
+// Router is the row that a job was about: as it is now, the one that replaced it, or what is remembered of it.
+func (a RouterArgs) Router(r store.Reader, id cloud.ID) *cloud.Router {
+	if rt, ok := tables.Routers.Get(r, id); ok {
+		return rt
+	}
+	if rt, ok := RouterOf(r, a.NetworkID); ok {
+		return rt
+	}
+	return &cloud.Router{
+		ID: id, Name: a.Name, Placement: a.Placement, NetworkID: a.NetworkID, AccountID: a.AccountID, DomainID: a.DomainID,
+		ZoneID: a.ZoneID, Created: a.Created, State: cloud.VMDestroyed,
+	}
 }
 
 // inCharge refuses routers that replace or were replaced, and gives the network of others.

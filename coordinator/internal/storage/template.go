@@ -9,8 +9,8 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// Formats that KVM hosts take.
-var Formats = []string{"QCOW2", "RAW"}
+// Formats that KVM hosts take. SYSTEMVM is the set of files that system VMs boot from, in a tar.
+var Formats = []string{"QCOW2", "RAW", cloud.FormatSystemVM}
 
 // Registration describes a template to register.
 type Registration struct {
@@ -48,7 +48,14 @@ func Register(tx *store.Tx, reg Registration, count Counter) (*cloud.Template, e
 	if !strings.EqualFold(reg.Hypervisor, "KVM") {
 		return nil, cloud.Errorf(cloud.Invalid, "Hypervisor %s is not supported; supported is KVM", reg.Hypervisor)
 	}
+	kind := "USER"
+	if format == cloud.FormatSystemVM {
+		kind = cloud.TemplateSystem
+		reg.Public, reg.Featured, reg.Extractable = false, false, false // nothing that guests are made of
+	}
 	switch {
+	case kind == cloud.TemplateSystem && !reg.Admin:
+		return nil, cloud.Errorf(cloud.Denied, "Only root admins can register system VM templates (format %s)", cloud.FormatSystemVM)
 	case reg.ZoneID.IsZero() && !reg.Admin:
 		return nil, cloud.Errorf(cloud.Invalid, "Please specify a valid zone Id.")
 	case reg.Public && !reg.Admin && !publicTemplates.Bool(tx):
@@ -65,7 +72,7 @@ func Register(tx *store.Tx, reg Registration, count Counter) (*cloud.Template, e
 		ZoneID: reg.ZoneID, OSTypeID: reg.OSTypeID, URL: u.String(), Format: format, Hypervisor: "KVM", State: cloud.TemplateWaiting,
 		Checksum: strings.TrimSpace(reg.Checksum), Public: reg.Public, Featured: reg.Featured, Extractable: reg.Extractable,
 		PasswordEnabled: reg.PasswordEnabled, SSHKeyEnabled: reg.SSHKeyEnabled, Bootable: true, RequiresHVM: reg.RequiresHVM,
-		Bits: reg.Bits, Tag: reg.Tag, Type: "USER", Details: reg.Details, Created: tx.Now(), DynamicScaling: reg.DynamicScaling,
+		Bits: reg.Bits, Tag: reg.Tag, Type: kind, Details: reg.Details, Created: tx.Now(), DynamicScaling: reg.DynamicScaling,
 	}
 	return t, wrap("register", "template", t.ID, tables.Templates.Put(tx, t))
 }
@@ -107,6 +114,9 @@ func Tidy(tx *store.Tx) error {
 // usedBy tells whether a VM or a volume is made of a template.
 func usedBy(r store.Reader, t *cloud.Template) bool {
 	if tables.VMs.Count(r, "template", store.K(t.ID)) > 0 {
+		return true
+	}
+	if tables.Routers.Count(r, "template", store.K(t.ID)) > 0 {
 		return true
 	}
 	return t.SHA256 != "" && tables.Volumes.Count(r, "sha256", store.K(t.SHA256)) > 0

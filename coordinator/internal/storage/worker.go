@@ -233,6 +233,7 @@ func (w *Worker) admit(ctx context.Context, t *cloud.Template, s *cloud.ImageSto
 			return err
 		}
 		row.State, row.Progress, row.SHA256, row.FileBytes, row.SizeBytes = cloud.TemplateReady, 100, sum, uint64(size), virtual
+		row.Version = t.Version
 		if err := tables.Templates.Put(tx, row); err != nil {
 			return err
 		}
@@ -283,8 +284,11 @@ func verify(ctx context.Context, f *os.File, want string) (sum string, size int6
 }
 
 func (w *Worker) check(ctx context.Context, t *cloud.Template, f *os.File, size int64) (virtual uint64, err error) {
-	if t.Format == "RAW" {
+	switch t.Format {
+	case "RAW":
 		return CheckRaw(size)
+	case cloud.FormatSystemVM:
+		return checkSystem(ctx, t, f)
 	}
 	if virtual, err = CheckQCOW2(f, size); err != nil {
 		return 0, err

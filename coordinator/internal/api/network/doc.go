@@ -15,7 +15,11 @@ type Deps struct{ Area *area.Area }
 // Commands lists the commands of this package.
 func Commands(d Deps) []api.Command {
 	h := handlers{d}
-	return []api.Command{h.create(), h.list(), h.update(), h.delete(), h.restart(), h.listRouters()}
+	return []api.Command{
+		h.create(), h.list(), h.update(), h.delete(), h.restart(), h.listRouters(), h.startRouter(), h.stopRouter(), h.rebootRouter(),
+		h.destroyRouter(), h.changeServiceForRouter(), h.upgradeRouterTemplate(), listSystemVMs(), h.startSystemVM(), h.stopSystemVM(),
+		h.rebootSystemVM(), h.destroySystemVM(),
+	}
 }
 
 // Entities lists what this package's rows are called in parameters.
@@ -41,7 +45,17 @@ func Entities() []api.Entity {
 				return api.Owner{Account: rt.AccountID, Domain: rt.DomainID}, true
 			},
 		},
+		systemVM,
 	}
+}
+
+// systemVM is the entity of routers that are system VMs: the only ones there are. They are the provider's.
+var systemVM = api.Entity{
+	Name: "systemvm",
+	Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+		rt, ok := tables.Routers.Get(r, id)
+		return api.Owner{}, ok && rt.Placement == cloud.InVM
+	},
 }
 
 type handlers struct{ Deps }

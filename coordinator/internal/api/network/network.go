@@ -225,7 +225,7 @@ func (h handlers) delete() api.Command {
 
 type restartParams struct {
 	ID      cloud.ID `api:"id,required" ref:"network" doc:"the network"`
-	Cleanup *bool    `api:"cleanup" doc:"true (the default): also choose the router's host anew"`
+	Cleanup *bool    `api:"cleanup" doc:"true (the default): replace the router by a new one, which is ready before the old one goes"`
 }
 
 func (h handlers) restart() api.Command {
@@ -239,7 +239,7 @@ func (h handlers) restart() api.Command {
 			}
 			c.Describe(n.ID, "Network "+n.Name)
 			return &api.Start{
-				InstanceID: n.ID, Deadline: area.ConfirmWait(tx), Owner: api.Owner{Account: n.AccountID, Domain: n.DomainID},
+				InstanceID: n.ID, Deadline: area.ReplaceWait(tx), Owner: api.Owner{Account: n.AccountID, Domain: n.DomainID},
 			}, h.Area.Restart(tx, n, p.Cleanup == nil || *p.Cleanup)
 		}),
 		Step: h.Area.RestartStep,

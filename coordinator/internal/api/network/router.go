@@ -48,8 +48,20 @@ type RouterAnswer struct {
 	IsRedundantRouter bool        `json:"isredundantrouter" doc:"false"`
 	RedundantState    string      `json:"redundantstate" doc:"UNKNOWN"`
 	Role              string      `json:"role" doc:"VIRTUAL_ROUTER"`
-	Version           string      `json:"version,omitempty" doc:"version of its network services"`
-	RequiresUpgrade   bool        `json:"requiresupgrade" doc:"false: hosts upgrade by themselves"`
+	Version           string      `json:"version,omitempty" doc:"version of its image when it is a system VM, else of its network services"`
+	RequiresUpgrade   bool        `json:"requiresupgrade" doc:"a system VM that runs from another image than the present one"`
+	LinkLocalIP       netip.Addr  `json:"linklocalip,omitempty" doc:"control address of a system VM, of its host only"`
+	LinkLocalMAC      string      `json:"linklocalmacaddress,omitempty" doc:"MAC address of its control leg"`
+	LinkLocalNetmask  string      `json:"linklocalnetmask,omitempty" doc:"netmask of control addresses"`
+	LinkLocalNetwork  cloud.ID    `json:"linklocalnetworkid,omitempty" doc:"the control network"`
+	TemplateID        cloud.ID    `json:"templateid,omitempty" doc:"image a system VM was booted from"`
+	TemplateName      string      `json:"templatename,omitempty" doc:"name of that image"`
+	TemplateVersion   string      `json:"templateversion,omitempty" doc:"version of that image as the running system VM tells it"`
+	SoftwareVersion   string      `json:"softwareversion,omitempty" doc:"version of its network services"`
+	OfferingID        cloud.ID    `json:"serviceofferingid,omitempty" doc:"size of a system VM"`
+	OfferingName      string      `json:"serviceofferingname,omitempty" doc:"name of that size"`
+	PodName           string      `json:"podname,omitempty" doc:"name of the pod"`
+	HealthFailed      bool        `json:"healthchecksfailed" doc:"it runs and something of it does not work"`
 	NIC               []routerNIC `json:"nic" doc:"its legs"`
 }
 
@@ -60,7 +72,7 @@ type routerNIC struct {
 	Gateway     netip.Addr `json:"gateway,omitempty" doc:"gateway"`
 	IPAddress   netip.Addr `json:"ipaddress" doc:"address"`
 	MACAddress  string     `json:"macaddress" doc:"MAC address"`
-	TrafficType string     `json:"traffictype" doc:"Guest or Public"`
+	TrafficType string     `json:"traffictype" doc:"Guest, Public or Control"`
 	IsDefault   bool       `json:"isdefault" doc:"true for the leg with the default route"`
 }
 
@@ -80,8 +92,41 @@ func viewRouter(r store.Reader, rt *cloud.Router) RouterAnswer {
 	if h, ok := tables.Hosts.Get(r, rt.HostID); ok {
 		a.HostName = h.Name
 	}
+	if p, ok := tables.Pods.Get(r, rt.PodID); ok {
+		a.PodName = p.Name
+	}
+	a.SoftwareVersion, a.HealthFailed = rt.Version, rt.State == cloud.VMRunning && rt.Error != ""
 	a.legs(r, rt)
+	if rt.Placement == cloud.InVM {
+		a.systemVM(r, rt)
+	}
 	return a
+}
+
+// systemVM adds what only a router that is a system VM has.
+func (a *RouterAnswer) systemVM(r store.Reader, rt *cloud.Router) {
+	a.RequiresUpgrade, a.TemplateID, a.TemplateVersion = area.RequiresUpgrade(r, rt), rt.TemplateID, rt.ImageVersion
+	if t, ok := tables.Templates.Get(r, rt.TemplateID); ok {
+		a.TemplateName = t.Name
+		if a.TemplateVersion == "" {
+			a.TemplateVersion = t.Version
+		}
+	}
+	if rt.ImageVersion != "" {
+		a.Version = rt.ImageVersion
+	}
+	if o, ok := area.RouterOffering(r, rt); ok {
+		a.OfferingID, a.OfferingName = o.ID, o.Name
+	}
+	if !rt.ControlIP.IsValid() {
+		return
+	}
+	a.LinkLocalIP, a.LinkLocalMAC, a.LinkLocalNetmask = rt.ControlIP, alloc.FormatMAC(rt.ControlMAC), area.ControlNetmask()
+	a.LinkLocalNetwork = area.ControlNetworkID(rt.ZoneID)
+	a.NIC = append(a.NIC, routerNIC{
+		ID: area.RouterNIC(rt, area.Control), NetworkID: a.LinkLocalNetwork, Netmask: a.LinkLocalNetmask, IPAddress: rt.ControlIP,
+		MACAddress: a.LinkLocalMAC, TrafficType: area.Control,
+	})
 }
 
 func (a *RouterAnswer) legs(r store.Reader, rt *cloud.Router) {
@@ -126,6 +171,7 @@ type listRoutersParams struct {
 	Version   string   `api:"version" since:"4.5" doc:"routers of this version"`
 	VPCID     string   `api:"vpcid" type:"uuid" doc:"the router of this VPC"`
 	ZoneID    cloud.ID `api:"zoneid" ref:"zone" doc:"routers of this zone"`
+	Failed    *bool    `api:"healthchecksfailed" since:"4.14" doc:"routers of which something does not work, or the others"`
 }
 
 func (h handlers) listRouters() api.Command {
@@ -161,5 +207,6 @@ func (p *listRoutersParams) keeps(rt *cloud.Router) bool {
 	id := func(want, has cloud.ID) bool { return want.IsZero() || want == has }
 	return id(p.ID, rt.ID) && id(p.HostID, rt.HostID) && id(p.NetworkID, rt.NetworkID) && id(p.PodID, rt.PodID) && id(p.ZoneID, rt.ZoneID) &&
 		(p.Name == "" || p.Name == rt.Name) && (p.State == "" || strings.EqualFold(p.State, rt.State.String())) &&
-		(p.Version == "" || p.Version == rt.Version)
+		(p.Version == "" || p.Version == rt.Version || p.Version == rt.ImageVersion) &&
+		(p.Failed == nil || *p.Failed == (rt.State == cloud.VMRunning && rt.Error != ""))
 }

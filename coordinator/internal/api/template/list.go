@@ -215,7 +215,8 @@ func candidates(c *api.Call, p *listParams) []*cloud.Template {
 
 // chosen is what the filter shows.
 func chosen(c *api.Call, p *listParams) func(*cloud.Template) bool {
-	ready := func(t *cloud.Template) bool { return t.State == cloud.TemplateReady }
+	// No guest is made of a system-VM image: those that are for deploying leave it out.
+	ready := func(t *cloud.Template) bool { return t.State == cloud.TemplateReady && t.Type != cloud.TemplateSystem }
 	mine := func(t *cloud.Template) bool { return c.Scope.Has(ownerOf(t)) }
 	if p.AccountName == "" && p.DomainID.IsZero() && p.ProjectID == "" {
 		mine = func(t *cloud.Template) bool { return t.AccountID == c.Account.ID } // listall means nothing here

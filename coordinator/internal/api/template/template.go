@@ -44,7 +44,7 @@ type registerParams struct {
 	Name            string            `api:"name,required" doc:"name of the template"`
 	DisplayText     string            `api:"displaytext,required" len:"4096" doc:"what it is, for people"`
 	URL             string            `api:"url,required" len:"2048" doc:"http or https URL of the image"`
-	Format          string            `api:"format,required" doc:"QCOW2 or RAW"`
+	Format          string            `api:"format,required" doc:"QCOW2, RAW, or SYSTEMVM: a system-VM image (root admins)"`
 	Hypervisor      string            `api:"hypervisor,required" doc:"hypervisor it is for: KVM"`
 	OSTypeID        cloud.ID          `api:"ostypeid,required" ref:"ostype" doc:"its operating system"`
 	ZoneID          string            `api:"zoneid" type:"uuid" doc:"zone it is for; -1 for all zones (root admins)"`
@@ -145,7 +145,7 @@ func remove(d Deps) api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *removeParams) (*api.Start, error) {
 			t, _ := tables.Templates.Get(tx, p.ID)
 			switch {
-			case t.Type == "SYSTEM" || t.Type == "BUILTIN":
+			case t.Type == "BUILTIN", t.Type == cloud.TemplateSystem && (!c.IsRoot() || tables.Routers.Count(tx, "template", store.K(t.ID)) > 0):
 				return nil, cloud.Errorf(cloud.Invalid, "Unable to delete template %s: it is part of the cloud", t.Name)
 			case !p.ZoneID.IsZero() && !t.ZoneID.IsZero() && p.ZoneID != t.ZoneID:
 				return nil, cloud.Errorf(cloud.Invalid, "Template %s is not in zone %s", t.Name, p.ZoneID)
