@@ -74,7 +74,9 @@ func describe(t *testing.T, m []byte) string {
 		}
 	}
 	slices.Sort(parts[1:])
-	for section, records := range map[string][]dnsmessage.Resource{"": d.Answers, "auth ": d.Authorities, "add ": d.Additionals} {
+	sections := []string{"", "auth ", "add "}
+	for i, records := range [][]dnsmessage.Resource{d.Answers, d.Authorities, d.Additionals} {
+		section := sections[i]
 		for _, r := range records {
 			switch body := r.Body.(type) {
 			case *dnsmessage.AResource:

@@ -5,6 +5,7 @@ package tag
 import (
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,13 +24,24 @@ type kind struct {
 
 // kinds lists them all; those whose entities the program does not have are refused like unknown ones.
 var kinds = []kind{
-	{"UserVm", []string{"virtualmachine"}}, {"Template", []string{"template"}}, {"ISO", []string{"iso"}},
-	{"Volume", []string{"volume"}}, {"Snapshot", []string{"snapshot"}}, {"Network", []string{"network"}},
-	{"LoadBalancer", []string{"loadbalancerrule"}}, {"PortForwardingRule", []string{"portforwardingrule"}},
-	{"FirewallRule", []string{"firewallrule", "egressfirewallrule"}}, {"SecurityGroup", []string{"securitygroup"}},
-	{"PublicIpAddress", []string{"ipaddress"}}, {"Project", []string{"project"}}, {"Vpc", []string{"vpc"}},
-	{"NetworkACL", []string{"networkacl"}}, {"StaticRoute", []string{"staticroute"}}, {"Zone", []string{"zone"}},
-	{"ServiceOffering", []string{"serviceoffering"}}, {"DiskOffering", []string{"diskoffering"}},
+	{"UserVm", []string{"virtualmachine"}},
+	{"Template", []string{"template"}},
+	{"ISO", []string{"iso"}},
+	{"Volume", []string{"volume"}},
+	{"Snapshot", []string{"snapshot"}},
+	{"Network", []string{"network"}},
+	{"LoadBalancer", []string{"loadbalancerrule"}},
+	{"PortForwardingRule", []string{"portforwardingrule"}},
+	{"FirewallRule", []string{"firewallrule", "egressfirewallrule"}},
+	{"SecurityGroup", []string{"securitygroup"}},
+	{"PublicIpAddress", []string{"ipaddress"}},
+	{"Project", []string{"project"}},
+	{"Vpc", []string{"vpc"}},
+	{"NetworkACL", []string{"networkacl"}},
+	{"StaticRoute", []string{"staticroute"}},
+	{"Zone", []string{"zone"}},
+	{"ServiceOffering", []string{"serviceoffering"}},
+	{"DiskOffering", []string{"diskoffering"}},
 	{"NetworkOffering", []string{"networkoffering"}},
 }
 
@@ -108,8 +120,8 @@ func create() api.Command {
 				if owner, err = resource(c, entities, id); err != nil {
 					return nil, err
 				}
-				for key, value := range p.Tags {
-					if err := put(tx, name, id, key, value, p.Customer, owner); err != nil {
+				for _, key := range slices.Sorted(maps.Keys(p.Tags)) {
+					if err := put(tx, name, id, key, p.Tags[key], p.Customer, owner); err != nil {
 						return nil, err
 					}
 				}
