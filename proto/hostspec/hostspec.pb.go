@@ -886,7 +886,9 @@ type VirtualMachine struct {
 	OsType string `protobuf:"bytes,16,opt,name=os_type,json=osType,proto3" json:"os_type,omitempty"`
 	// The start this power state belongs to: rises with every start asked for by a user. A VM observed as stopped by
 	// itself stays so until the epoch rises.
-	StartEpoch    uint64 `protobuf:"varint,17,opt,name=start_epoch,json=startEpoch,proto3" json:"start_epoch,omitempty"`
+	StartEpoch uint64 `protobuf:"varint,17,opt,name=start_epoch,json=startEpoch,proto3" json:"start_epoch,omitempty"`
+	// qemu's name of the layout of the console's keyboard ("de", "en-gb"); empty for the hypervisor's default.
+	Keymap        string `protobuf:"bytes,18,opt,name=keymap,proto3" json:"keymap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1040,11 +1042,34 @@ func (x *VirtualMachine) GetStartEpoch() uint64 {
 	return 0
 }
 
+func (x *VirtualMachine) GetKeymap() string {
+	if x != nil {
+		return x.Keymap
+	}
+	return ""
+}
+
 type Disk struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	VolumeId string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
 	// 0 is the root disk.
-	DeviceId      uint32 `protobuf:"varint,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	DeviceId uint32 `protobuf:"varint,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// What the guest may do per second; 0 is no bound.
+	ReadBytes  uint64 `protobuf:"varint,3,opt,name=read_bytes,json=readBytes,proto3" json:"read_bytes,omitempty"`
+	WriteBytes uint64 `protobuf:"varint,4,opt,name=write_bytes,json=writeBytes,proto3" json:"write_bytes,omitempty"`
+	ReadIops   uint64 `protobuf:"varint,5,opt,name=read_iops,json=readIops,proto3" json:"read_iops,omitempty"`
+	WriteIops  uint64 `protobuf:"varint,6,opt,name=write_iops,json=writeIops,proto3" json:"write_iops,omitempty"`
+	// Bursts above these, and how many seconds one may last.
+	ReadBytesMax         uint64 `protobuf:"varint,7,opt,name=read_bytes_max,json=readBytesMax,proto3" json:"read_bytes_max,omitempty"`
+	WriteBytesMax        uint64 `protobuf:"varint,8,opt,name=write_bytes_max,json=writeBytesMax,proto3" json:"write_bytes_max,omitempty"`
+	ReadIopsMax          uint64 `protobuf:"varint,9,opt,name=read_iops_max,json=readIopsMax,proto3" json:"read_iops_max,omitempty"`
+	WriteIopsMax         uint64 `protobuf:"varint,10,opt,name=write_iops_max,json=writeIopsMax,proto3" json:"write_iops_max,omitempty"`
+	ReadBytesMaxSeconds  uint64 `protobuf:"varint,11,opt,name=read_bytes_max_seconds,json=readBytesMaxSeconds,proto3" json:"read_bytes_max_seconds,omitempty"`
+	WriteBytesMaxSeconds uint64 `protobuf:"varint,12,opt,name=write_bytes_max_seconds,json=writeBytesMaxSeconds,proto3" json:"write_bytes_max_seconds,omitempty"`
+	ReadIopsMaxSeconds   uint64 `protobuf:"varint,13,opt,name=read_iops_max_seconds,json=readIopsMaxSeconds,proto3" json:"read_iops_max_seconds,omitempty"`
+	WriteIopsMaxSeconds  uint64 `protobuf:"varint,14,opt,name=write_iops_max_seconds,json=writeIopsMaxSeconds,proto3" json:"write_iops_max_seconds,omitempty"`
+	// Cache mode on the host: "none", "writeback" or "writethrough"; empty leaves it to the agent.
+	Cache         string `protobuf:"bytes,15,opt,name=cache,proto3" json:"cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1091,6 +1116,97 @@ func (x *Disk) GetDeviceId() uint32 {
 		return x.DeviceId
 	}
 	return 0
+}
+
+func (x *Disk) GetReadBytes() uint64 {
+	if x != nil {
+		return x.ReadBytes
+	}
+	return 0
+}
+
+func (x *Disk) GetWriteBytes() uint64 {
+	if x != nil {
+		return x.WriteBytes
+	}
+	return 0
+}
+
+func (x *Disk) GetReadIops() uint64 {
+	if x != nil {
+		return x.ReadIops
+	}
+	return 0
+}
+
+func (x *Disk) GetWriteIops() uint64 {
+	if x != nil {
+		return x.WriteIops
+	}
+	return 0
+}
+
+func (x *Disk) GetReadBytesMax() uint64 {
+	if x != nil {
+		return x.ReadBytesMax
+	}
+	return 0
+}
+
+func (x *Disk) GetWriteBytesMax() uint64 {
+	if x != nil {
+		return x.WriteBytesMax
+	}
+	return 0
+}
+
+func (x *Disk) GetReadIopsMax() uint64 {
+	if x != nil {
+		return x.ReadIopsMax
+	}
+	return 0
+}
+
+func (x *Disk) GetWriteIopsMax() uint64 {
+	if x != nil {
+		return x.WriteIopsMax
+	}
+	return 0
+}
+
+func (x *Disk) GetReadBytesMaxSeconds() uint64 {
+	if x != nil {
+		return x.ReadBytesMaxSeconds
+	}
+	return 0
+}
+
+func (x *Disk) GetWriteBytesMaxSeconds() uint64 {
+	if x != nil {
+		return x.WriteBytesMaxSeconds
+	}
+	return 0
+}
+
+func (x *Disk) GetReadIopsMaxSeconds() uint64 {
+	if x != nil {
+		return x.ReadIopsMaxSeconds
+	}
+	return 0
+}
+
+func (x *Disk) GetWriteIopsMaxSeconds() uint64 {
+	if x != nil {
+		return x.WriteIopsMaxSeconds
+	}
+	return 0
+}
+
+func (x *Disk) GetCache() string {
+	if x != nil {
+		return x.Cache
+	}
+	return ""
 }
 
 type Nic struct {
@@ -2415,7 +2531,7 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
 	"\x06bridge\x18\x03 \x01(\tR\x06bridge\x12\x12\n" +
 	"\x04vlan\x18\x04 \x01(\rR\x04vlan\x12\x1a\n" +
-	"\bisolated\x18\x05 \x01(\bR\bisolated\"\x98\x04\n" +
+	"\bisolated\x18\x05 \x01(\bR\bisolated\"\xb0\x04\n" +
 	"\x0eVirtualMachine\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
 	"\rinstance_name\x18\x02 \x01(\tR\finstanceName\x12\x1a\n" +
@@ -2438,10 +2554,28 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\fvnc_password\x18\x0f \x01(\tR\vvncPassword\x12\x17\n" +
 	"\aos_type\x18\x10 \x01(\tR\x06osType\x12\x1f\n" +
 	"\vstart_epoch\x18\x11 \x01(\x04R\n" +
-	"startEpoch\"@\n" +
+	"startEpoch\x12\x16\n" +
+	"\x06keymap\x18\x12 \x01(\tR\x06keymap\"\xbe\x04\n" +
 	"\x04Disk\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1b\n" +
-	"\tdevice_id\x18\x02 \x01(\rR\bdeviceId\"\x94\x01\n" +
+	"\tdevice_id\x18\x02 \x01(\rR\bdeviceId\x12\x1d\n" +
+	"\n" +
+	"read_bytes\x18\x03 \x01(\x04R\treadBytes\x12\x1f\n" +
+	"\vwrite_bytes\x18\x04 \x01(\x04R\n" +
+	"writeBytes\x12\x1b\n" +
+	"\tread_iops\x18\x05 \x01(\x04R\breadIops\x12\x1d\n" +
+	"\n" +
+	"write_iops\x18\x06 \x01(\x04R\twriteIops\x12$\n" +
+	"\x0eread_bytes_max\x18\a \x01(\x04R\freadBytesMax\x12&\n" +
+	"\x0fwrite_bytes_max\x18\b \x01(\x04R\rwriteBytesMax\x12\"\n" +
+	"\rread_iops_max\x18\t \x01(\x04R\vreadIopsMax\x12$\n" +
+	"\x0ewrite_iops_max\x18\n" +
+	" \x01(\x04R\fwriteIopsMax\x123\n" +
+	"\x16read_bytes_max_seconds\x18\v \x01(\x04R\x13readBytesMaxSeconds\x125\n" +
+	"\x17write_bytes_max_seconds\x18\f \x01(\x04R\x14writeBytesMaxSeconds\x121\n" +
+	"\x15read_iops_max_seconds\x18\r \x01(\x04R\x12readIopsMaxSeconds\x123\n" +
+	"\x16write_iops_max_seconds\x18\x0e \x01(\x04R\x13writeIopsMaxSeconds\x12\x14\n" +
+	"\x05cache\x18\x0f \x01(\tR\x05cache\"\x94\x01\n" +
 	"\x03Nic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +

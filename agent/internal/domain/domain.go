@@ -91,6 +91,8 @@ type Disk struct {
 	BackingFormat string
 	// The file system takes O_DIRECT.
 	Direct bool
+	// Spec is the disk as it is wanted: its bounds and its cache mode.
+	Spec *hostspec.Disk
 }
 
 // Nic is one link into a bridge.

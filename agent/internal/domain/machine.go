@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
+
+	"github.com/wispcloud/wisp/proto/hostspec"
 )
 
 // markSpace is the XML name space of the element that makes a domain ours. Domains without it are never touched.
@@ -208,7 +210,7 @@ func (p Platform) vnc(m Machine) libvirtxml.DomainGraphic {
 		address = "127.0.0.1"
 	}
 	return libvirtxml.DomainGraphic{VNC: &libvirtxml.DomainGraphicVNC{
-		Port: -1, AutoPort: "yes", Passwd: password[:min(len(password), vncPasswordBytes)],
+		Port: -1, AutoPort: "yes", Keymap: m.VM.GetKeymap(), Passwd: password[:min(len(password), vncPasswordBytes)],
 		Listeners: []libvirtxml.DomainGraphicListener{
 			{Address: &libvirtxml.DomainGraphicListenerAddress{Address: address}},
 		},
@@ -230,6 +232,10 @@ func describeDisk(d Disk, bus, prefix string) libvirtxml.DomainDisk {
 	if d.Direct {
 		out.Driver.Cache, out.Driver.IO = "none", "native"
 	}
+	if d.Spec.GetCache() != "" {
+		out.Driver.Cache, out.Driver.IO = d.Spec.GetCache(), ""
+	}
+	out.IOTune = ioTune(d.Spec)
 	if d.BackingPath != "" {
 		out.BackingStore = &libvirtxml.DomainDiskBackingStore{
 			Format:       &libvirtxml.DomainDiskFormat{Type: d.BackingFormat},
@@ -238,6 +244,21 @@ func describeDisk(d Disk, bus, prefix string) libvirtxml.DomainDisk {
 		}
 	}
 	return out
+}
+
+// ioTune bounds what the guest does to a disk; nil is no bound.
+func ioTune(d *hostspec.Disk) *libvirtxml.DomainDiskIOTune {
+	t := libvirtxml.DomainDiskIOTune{
+		ReadBytesSec: d.GetReadBytes(), WriteBytesSec: d.GetWriteBytes(), ReadIopsSec: d.GetReadIops(), WriteIopsSec: d.GetWriteIops(),
+		ReadBytesSecMax: d.GetReadBytesMax(), WriteBytesSecMax: d.GetWriteBytesMax(),
+		ReadIopsSecMax: d.GetReadIopsMax(), WriteIopsSecMax: d.GetWriteIopsMax(),
+		ReadBytesSecMaxLength: d.GetReadBytesMaxSeconds(), WriteBytesSecMaxLength: d.GetWriteBytesMaxSeconds(),
+		ReadIopsSecMaxLength: d.GetReadIopsMaxSeconds(), WriteIopsSecMaxLength: d.GetWriteIopsMaxSeconds(),
+	}
+	if t == (libvirtxml.DomainDiskIOTune{}) {
+		return nil
+	}
+	return &t
 }
 
 func describeNic(n Nic, model string) libvirtxml.DomainInterface {

@@ -313,7 +313,7 @@ func (l *Loop) resolve(s *desired.State, want *hostspec.VirtualMachine) (domain.
 		}
 		pool := s.Pools[v.GetPoolId()]
 		resolved := domain.Disk{
-			VolumeID: v.GetId(), DeviceID: d.GetDeviceId(), Path: disk.Path(pool, v.GetId()),
+			VolumeID: v.GetId(), DeviceID: d.GetDeviceId(), Path: disk.Path(pool, v.GetId()), Spec: d,
 			Direct: l.board.object(desired.Key{Kind: desired.Pool, ID: v.GetPoolId()}).Capacity.Direct,
 		}
 		if sum := v.GetImageSha256(); sum != "" {

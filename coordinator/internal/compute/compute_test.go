@@ -294,3 +294,24 @@ func TestCountersHold(t *testing.T) {
 		}
 	})
 }
+
+// What offerings say of disks, NICs and the console reaches the host.
+func TestRenderBounds(t *testing.T) {
+	w := newWorld(t, 1)
+	w.dep.Offering.NetworkRate, w.dep.Offering.Rates.IOPSRead, w.dep.Offering.CacheMode = 25, 300, "writethrough"
+	w.dep.Keyboard = "uk"
+	w.update(t, func(tx *store.Tx) error { return tables.ServiceOfferings.Put(tx, w.dep.Offering) })
+	vm, err := w.deploy(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.step(t, vm, w.area.StartStep, "")
+	s := w.render(t, w.hosts[0])
+	if len(s.Vms) != 1 {
+		t.Fatalf("%d VMs are rendered", len(s.Vms))
+	}
+	m := s.Vms[0]
+	if m.Keymap != "en-gb" || m.Nics[0].RateMbit != 25 || m.Disks[0].ReadIops != 300 || m.Disks[0].Cache != "writethrough" {
+		t.Errorf("rendered %v", m)
+	}
+}

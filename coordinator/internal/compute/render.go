@@ -156,7 +156,7 @@ func (a *Area) renderVM(r store.Reader, vm *cloud.VM) (*hostspec.VirtualMachine,
 	m := &hostspec.VirtualMachine{
 		Id: vm.ID.String(), InstanceName: vm.InstanceName, Hostname: vm.Name, Power: hostspec.PowerState_POWER_STATE_RUNNING,
 		BootEpoch: vm.BootEpoch, StartEpoch: vm.StartEpoch, Vcpus: vm.CPUs, CpuMhz: vm.CPUMHz, MemoryMib: vm.MemoryMiB,
-		Ha: vm.HA, StopGraceSeconds: stopGrace, ForcedStop: vm.ForcedStop, VncPassword: vnc,
+		Ha: vm.HA, StopGraceSeconds: stopGrace, ForcedStop: vm.ForcedStop, VncPassword: vnc, Keymap: keymap(vm.Keyboard),
 	}
 	if vm.State == cloud.VMStopping || vm.Evicting {
 		m.Power = hostspec.PowerState_POWER_STATE_STOPPED
@@ -172,7 +172,7 @@ func (a *Area) renderVM(r store.Reader, vm *cloud.VM) (*hostspec.VirtualMachine,
 		m.OsType = t.Description
 	}
 	for _, v := range VolumesOf(r, vm.ID) {
-		m.Disks = append(m.Disks, &hostspec.Disk{VolumeId: v.ID.String(), DeviceId: v.DeviceID})
+		m.Disks = append(m.Disks, renderDisk(r, o, v))
 	}
 	for nic := range tables.NICs.By(r, "vm", store.K(vm.ID)) {
 		m.Nics = append(m.Nics, &hostspec.Nic{
@@ -181,6 +181,39 @@ func (a *Area) renderVM(r store.Reader, vm *cloud.VM) (*hostspec.VirtualMachine,
 		})
 	}
 	return m, nil
+}
+
+// renderDisk is a volume in its VM, with the bounds of its offering: the service offering for the root disk.
+func renderDisk(r store.Reader, o *cloud.ServiceOffering, v *cloud.Volume) *hostspec.Disk {
+	b, cache := o.Rates, o.CacheMode
+	if !v.Root {
+		b, cache = cloud.DiskRates{}, ""
+		if offered, ok := tables.DiskOfferings.Get(r, v.OfferingID); ok {
+			b, cache = offered.Rates, offered.CacheMode
+		}
+	}
+	return &hostspec.Disk{
+		VolumeId: v.ID.String(), DeviceId: v.DeviceID, Cache: cache,
+		ReadBytes: b.BytesRead, WriteBytes: b.BytesWrite, ReadIops: b.IOPSRead, WriteIops: b.IOPSWrite,
+		ReadBytesMax: b.BytesReadMax, WriteBytesMax: b.BytesWriteMax, ReadIopsMax: b.IOPSReadMax, WriteIopsMax: b.IOPSWriteMax,
+		ReadBytesMaxSeconds: b.BytesReadMaxSeconds, WriteBytesMaxSeconds: b.BytesWriteMaxSeconds,
+		ReadIopsMaxSeconds: b.IOPSReadMaxSeconds, WriteIopsMaxSeconds: b.IOPSWriteMaxSeconds,
+	}
+}
+
+// keymap is qemu's name of a keyboard that CloudStack names.
+func keymap(keyboard string) string {
+	switch keyboard {
+	case "uk":
+		return "en-gb"
+	case "us":
+		return "en-us"
+	case "jp":
+		return "ja"
+	case "nl-be":
+		return "nl"
+	}
+	return keyboard
 }
 
 // rate is what a NIC may send and receive in Mbit/s: the service offering's for the default NIC, else that of the
