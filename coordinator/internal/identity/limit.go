@@ -57,7 +57,7 @@ var Kinds = []ResourceKind{
 
 // Settings lists the settings of this package.
 func Settings() []*settings.Def {
-	all := []*settings.Def{minLength, minUpper, minLower, minDigits, minSpecial, withUsername}
+	all := []*settings.Def{cleanupInterval, minLength, minUpper, minLower, minDigits, minSpecial, withUsername}
 	for _, k := range Kinds {
 		for _, d := range []*settings.Def{k.Account, k.Project, k.Domain} {
 			if d != nil {

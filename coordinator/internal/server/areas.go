@@ -204,6 +204,18 @@ func (a *areas) run(ctx context.Context, s *Server) {
 	s.leaderLoop(ctx, "alert mail", (&alert.Mailer{Cluster: s.replica, Seal: s.seal, Log: s.log, Now: time.Now}).Run)
 	invitations := identity.Mailer{Cluster: s.replica, Seal: s.seal, Log: s.log, Now: time.Now}
 	s.leaderLoop(ctx, "invitations", invitations.Run)
+	s.leaderLoop(ctx, "removal of accounts", func(ctx context.Context) error {
+		pause := func() time.Duration {
+			return s.settings.View(s.replica.DB().Current()).Duration("account.cleanup.interval")
+		}
+		update := func(f func(*store.Tx) error) error { return s.replica.Update(ctx, f) }
+		return every(ctx, pause, func() error {
+			if err := identity.Cleanup(s.replica.DB().Current(), update, a.owned(), a.ownedByDomains()); err != nil && ctx.Err() == nil {
+				s.log.Warn("cannot finish the removal of accounts", "error", err)
+			}
+			return nil
+		})
+	})
 	s.leaderLoop(ctx, "expunge", func(ctx context.Context) error {
 		pause := func() time.Duration { return s.settings.View(s.replica.DB().Current()).Duration("expunge.interval") }
 		return every(ctx, pause, func() error {
