@@ -58,6 +58,8 @@ type Link struct {
 	MAC   MAC
 	MTU   int
 	Up    bool
+	// NoCarrier: the link is up, but there is nobody at its other end (IFF_LOWER_UP is not set).
+	NoCarrier bool
 }
 
 // Address is an IPv4 address of a link. Addresses are set without the kernel's own on-link route
@@ -119,7 +121,8 @@ func (k *Kernel) Links() ([]Link, error) {
 		if a.Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		link := Link{Index: a.Index, Name: a.Name, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
+		link := Link{Index: a.Index, Name: a.Name, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0,
+			NoCarrier: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP == 0}
 		if len(a.HardwareAddr) == len(link.MAC) {
 			link.MAC = MAC(a.HardwareAddr)
 		}

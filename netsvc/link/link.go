@@ -65,11 +65,13 @@ type Service struct {
 	drift kernel.Drift
 	// owned are links applied since start: when one leaves the spec it is cleared.
 	owned map[kernel.MAC]bool
+	// dark are links that had no carrier when they were last looked at, and have not been announced since.
+	dark map[kernel.MAC]bool
 }
 
 // New returns a Service that has applied nothing yet.
 func New(k Kernel, log *slog.Logger) *Service {
-	return &Service{k: k, log: log, owned: map[kernel.MAC]bool{}}
+	return &Service{k: k, log: log, owned: map[kernel.MAC]bool{}, dark: map[kernel.MAC]bool{}}
 }
 
 // Repairs counts drift mended since start.
@@ -245,10 +247,30 @@ func (p *pass) apply(w *wish) error {
 		p.changes++
 		errs = append(errs, p.k.DeleteAddress(l.Index, h))
 	}
+	return errors.Join(append(errs, p.announce(w, l, added))...)
+}
+
+// announce tells the neighbours of addresses that were added, and of all addresses of a link that got its carrier: a
+// successor is plugged in when it takes over, and what was sent before went nowhere.
+func (p *pass) announce(w *wish, l kernel.Link, added []netip.Addr) error {
+	if l.NoCarrier {
+		p.dark[w.mac] = true
+		return nil
+	}
+	if p.dark[w.mac] {
+		added = added[:0]
+		for _, a := range w.addresses {
+			added = append(added, a.Addr())
+		}
+	}
+	var errs []error
 	if w.announce {
 		for _, a := range added {
 			errs = append(errs, p.k.Announce(l, a))
 		}
+	}
+	if errors.Join(errs...) == nil {
+		delete(p.dark, w.mac)
 	}
 	return errors.Join(errs...)
 }

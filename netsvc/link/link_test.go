@@ -313,3 +313,37 @@ func TestKernelWithoutIPv6(t *testing.T) {
 		t.Errorf("got %v, want %v", err, other)
 	}
 }
+
+// TestAnnouncedWithCarrier: a link that serves in another's place is announced when it is plugged in, once.
+func TestAnnouncedWithCarrier(t *testing.T) {
+	k := fake.New()
+	mac, err := kernel.ParseMAC(gwMAC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.AddLink("gw0", mac, 1450)
+	s := New(k, slog.New(slog.DiscardHandler))
+	want := []*netspec.Link{{Name: "gw0", Mac: gwMAC, Mtu: 1450, Announce: true, Addresses: []string{"10.1.1.1/24", "10.1.1.9/24"}}}
+	announced := func() (list []string) {
+		t.Helper()
+		if err := s.Apply(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range k.Journal() {
+			if strings.HasPrefix(line, "announce") {
+				list = append(list, line)
+			}
+		}
+		return list
+	}
+	both := []string{"announce gw0 10.1.1.1", "announce gw0 10.1.1.9"}
+	for i, step := range []struct {
+		carrier bool
+		want    []string
+	}{{true, both}, {true, nil}, {false, nil}, {false, nil}, {true, both}, {true, nil}} {
+		k.SetCarrier("gw0", step.carrier)
+		if diff := cmp.Diff(step.want, announced()); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i, diff)
+		}
+	}
+}

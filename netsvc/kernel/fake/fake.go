@@ -68,6 +68,17 @@ func (k *Kernel) AddLink(name string, mac kernel.MAC, mtu int) kernel.Link {
 	return l
 }
 
+// SetCarrier gives a link somebody at its other end, or takes him away.
+func (k *Kernel) SetCarrier(name string, carrier bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, l := range k.links {
+		if l.Name == name {
+			l.NoCarrier = !carrier
+		}
+	}
+}
+
 // RemoveLink removes a link and everything that hangs on it.
 func (k *Kernel) RemoveLink(name string) {
 	k.mu.Lock()
