@@ -15,7 +15,7 @@ PROGRAMS = $(wildcard coordinator/cmd/* agent/cmd/* netsvc/cmd/* systemvm/cmd/* 
 M := github.com/wispcloud/wisp
 
 # Tests that boot guests or whole hosts.
-LABS  = $(sort $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/...) \
+LABS  = $(sort $(shell go list ./packaging/lab/... ./packaging/sandbox/... ./packaging/e2e/... ./images/... ./systemvm/systemvmtest/...) \
 	$(addprefix $(M)/,$(shell git grep -lE '"$(M)/packaging/(lab|sandbox)"' -- '*_test.go' | xargs -n1 dirname | sort -u)))
 # Tests of several processes that watch each other's clocks.
 TIMED = $(shell go list ./coordinator/simtest/... ./coordinator/internal/server/... ./coordinator/internal/replica/... ./netsvc/cmd/...)

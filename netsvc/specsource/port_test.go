@@ -213,7 +213,7 @@ func TestPortCloseEndsEverything(t *testing.T) {
 	p, _, host := newPort(t)
 	_, peer := talk(t, p, host, 1)
 	p.Close()
-	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := peer.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read: %v", err)
 	}
 	if _, err := p.Accept(t.Context()); err == nil {
