@@ -149,8 +149,12 @@ func (a *Area) withTemplate(r store.Reader, vm *cloud.VM, raw []byte, params []s
 
 // kinds of user-data by their first line, as cloud-init knows them.
 var userDataKinds = []struct{ prefix, mime string }{
-	{"#!", "text/x-shellscript"}, {"#cloud-config", "text/cloud-config"}, {"#include", "text/x-include-url"},
-	{"#cloud-boothook", "text/cloud-boothook"}, {"#part-handler", "text/part-handler"}, {"## template: jinja", "text/jinja2"},
+	{"#!", "text/x-shellscript"},
+	{"#cloud-config", "text/cloud-config"},
+	{"#include", "text/x-include-url"},
+	{"#cloud-boothook", "text/cloud-boothook"},
+	{"#part-handler", "text/part-handler"},
+	{"## template: jinja", "text/jinja2"},
 }
 
 // joinUserData makes one multipart text (RFC 2046) of two, which cloud-init runs in order.

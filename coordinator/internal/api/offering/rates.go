@@ -54,10 +54,18 @@ func (p *rateParams) apply(r *cloud.DiskRates, cache *string) error {
 		to   *uint64
 		from *uint64
 	}{
-		{&r.BytesRead, p.BytesRead}, {&r.BytesReadMax, p.BytesReadMax}, {&r.BytesReadMaxSeconds, p.BytesReadMaxSeconds},
-		{&r.BytesWrite, p.BytesWrite}, {&r.BytesWriteMax, p.BytesWriteMax}, {&r.BytesWriteMaxSeconds, p.BytesWriteMaxSeconds},
-		{&r.IOPSRead, p.IOPSRead}, {&r.IOPSReadMax, p.IOPSReadMax}, {&r.IOPSReadMaxSeconds, p.IOPSReadMaxSeconds},
-		{&r.IOPSWrite, p.IOPSWrite}, {&r.IOPSWriteMax, p.IOPSWriteMax}, {&r.IOPSWriteMaxSeconds, p.IOPSWriteMaxSeconds},
+		{&r.BytesRead, p.BytesRead},
+		{&r.BytesReadMax, p.BytesReadMax},
+		{&r.BytesReadMaxSeconds, p.BytesReadMaxSeconds},
+		{&r.BytesWrite, p.BytesWrite},
+		{&r.BytesWriteMax, p.BytesWriteMax},
+		{&r.BytesWriteMaxSeconds, p.BytesWriteMaxSeconds},
+		{&r.IOPSRead, p.IOPSRead},
+		{&r.IOPSReadMax, p.IOPSReadMax},
+		{&r.IOPSReadMaxSeconds, p.IOPSReadMaxSeconds},
+		{&r.IOPSWrite, p.IOPSWrite},
+		{&r.IOPSWriteMax, p.IOPSWriteMax},
+		{&r.IOPSWriteMaxSeconds, p.IOPSWriteMaxSeconds},
 	} {
 		if x.from != nil {
 			*x.to = *x.from
@@ -70,8 +78,10 @@ func (p *rateParams) apply(r *cloud.DiskRates, cache *string) error {
 		name               string
 		rate, most, length uint64
 	}{
-		{"bytesreadrate", r.BytesRead, r.BytesReadMax, r.BytesReadMaxSeconds}, {"byteswriterate", r.BytesWrite, r.BytesWriteMax, r.BytesWriteMaxSeconds},
-		{"iopsreadrate", r.IOPSRead, r.IOPSReadMax, r.IOPSReadMaxSeconds}, {"iopswriterate", r.IOPSWrite, r.IOPSWriteMax, r.IOPSWriteMaxSeconds},
+		{"bytesreadrate", r.BytesRead, r.BytesReadMax, r.BytesReadMaxSeconds},
+		{"byteswriterate", r.BytesWrite, r.BytesWriteMax, r.BytesWriteMaxSeconds},
+		{"iopsreadrate", r.IOPSRead, r.IOPSReadMax, r.IOPSReadMaxSeconds},
+		{"iopswriterate", r.IOPSWrite, r.IOPSWriteMax, r.IOPSWriteMaxSeconds},
 	} {
 		switch {
 		case x.most > 0 && x.most < x.rate, x.most > 0 && x.rate == 0:

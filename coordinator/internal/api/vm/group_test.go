@@ -134,8 +134,10 @@ func TestCVE_2026_50222_UserDataOfOthers(t *testing.T) {
 	id := w.Must("b-user", "registerUserData", "name", "theirs", "userdata", text).String("userdata.id")
 	mine := w.Job("a-user", w.deploy("a-user", "startvm", "false").String("jobid")).Get("jobresult.virtualmachine.id").(string)
 	for _, x := range [][]string{
-		{"resetUserDataForVirtualMachine", "id", mine, "userdataid", id}, {"deleteUserData", "id", id},
-		{"linkUserDataToTemplate", "templateid", w.template, "userdataid", id}, {"updateVirtualMachine", "id", mine, "userdataid", id},
+		{"resetUserDataForVirtualMachine", "id", mine, "userdataid", id},
+		{"deleteUserData", "id", id},
+		{"linkUserDataToTemplate", "templateid", w.template, "userdataid", id},
+		{"updateVirtualMachine", "id", mine, "userdataid", id},
 	} {
 		if a := w.Call("a-user", x[0], x[1:]...); a.Status != 431 {
 			t.Errorf("%v: %s", x, a.Raw)

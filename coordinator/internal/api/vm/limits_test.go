@@ -141,7 +141,9 @@ func TestCVE_2025_69233_ConcurrentLimits(t *testing.T) {
 func TestOneOfEachName(t *testing.T) {
 	w := newWorld(t)
 	for _, x := range [][]string{
-		{"createInstanceGroup", "name", "n"}, {"createAffinityGroup", "name", "n"}, {"registerUserData", "name", "n", "userdata", "eA"},
+		{"createInstanceGroup", "name", "n"},
+		{"createAffinityGroup", "name", "n"},
+		{"registerUserData", "name", "n", "userdata", "eA"},
 		{"registerSSHKeyPair", "name", "n", "publickey", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p"},
 		{"deployVirtualMachine", "name", "n", "startvm", "false", "zoneid", w.zone, "templateid", w.template, "serviceofferingid", w.tiny, "networkids", w.network},
 	} {
