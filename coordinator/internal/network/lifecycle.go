@@ -238,7 +238,7 @@ func (a *Area) Delete(tx *store.Tx, n *cloud.Network) error {
 		return cloud.Errorf(cloud.InUse, "Can't delete the network %s: not all of its VMs are expunged (%s has address %s)", n.Name, name, nic.IP)
 	}
 	switch {
-	case carried(n):
+	case carried(n) && !unrouted(tx, n):
 		n.IdleSince = time.Time{}
 		return transition(tx, n, cloud.NetworkDestroy)
 	case n.State == cloud.NetworkShutdown: // on its way out already: what it waits for stays the same

@@ -15,6 +15,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/address"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
+	"github.com/wispcloud/wisp/coordinator/internal/api/cluster"
 	"github.com/wispcloud/wisp/coordinator/internal/api/host"
 	"github.com/wispcloud/wisp/coordinator/internal/api/network"
 	"github.com/wispcloud/wisp/coordinator/internal/api/networkoffering"
@@ -22,9 +23,11 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/physical"
 	"github.com/wispcloud/wisp/coordinator/internal/api/pod"
 	"github.com/wispcloud/wisp/coordinator/internal/api/rule"
+	"github.com/wispcloud/wisp/coordinator/internal/api/storagepool"
 	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
 	"github.com/wispcloud/wisp/coordinator/internal/api/zone"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	area "github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/seal"
@@ -58,14 +61,14 @@ func newStory(t *testing.T) *story {
 	s := &story{t: t, zone: cloud.NameID("test", "zone"), host: cloud.NameID("test", "host"), ids: map[string]string{}}
 	s.Cloud = apitest.New(t, apitest.Config{
 		Make: func(k *seal.Keeper) []api.Command {
-			s.area = &area.Area{Seal: k, Counts: counter{}}
+			s.area = &area.Area{Seal: k, Counts: counter{}, Sites: compute.Sites{}}
 			return slices.Concat(
 				physical.Commands(physical.Deps{Area: s.area}), networkoffering.Commands(networkoffering.Deps{Area: s.area}),
 				network.Commands(network.Deps{Area: s.area}), address.Commands(address.Deps{Area: s.area}), rule.Commands(rule.Deps{Area: s.area}),
 			)
 		},
 		Entities: slices.Concat(
-			zone.Entities(), pod.Entities(), host.Entities(), offering.Entities(), vm.Entities(), physical.Entities(),
+			zone.Entities(), pod.Entities(), cluster.Entities(), storagepool.Entities(), host.Entities(), offering.Entities(), vm.Entities(), physical.Entities(),
 			networkoffering.Entities(), network.Entities(), address.Entities(), rule.Entities(),
 		),
 		Settings: [][]*settings.Def{area.Settings()},
@@ -138,6 +141,20 @@ func (s *story) observe() {
 				Id: n.ID.String(), Ready: true, Services: &netspec.Observation{AppliedGeneration: r.Index(), Version: "1.0"},
 			})
 		}
+	}
+	spec := &hostspec.HostSpec{}
+	h, _ := tables.Hosts.Get(r, s.host)
+	if err := s.area.RenderSystem(r, h, spec); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, vm := range spec.GetSystemVms() {
+		seen := &hostspec.SystemVMObservation{Vm: &hostspec.VirtualMachineObservation{
+			Id: vm.GetId(), State: hostspec.VmState_VM_STATE_RUNNING, StartEpoch: vm.GetStartEpoch(), BootEpoch: vm.GetBootEpoch(),
+		}, Connected: !vm.GetStandby(), ImageVersion: "1.0", Services: &netspec.Observation{AppliedGeneration: r.Index(), Version: "1.0"}}
+		if vm.GetPower() == hostspec.PowerState_POWER_STATE_STOPPED {
+			seen.Vm.State = hostspec.VmState_VM_STATE_STOPPED
+		}
+		o.SystemVms = append(o.SystemVms, seen)
 	}
 	s.Update(func(tx *store.Tx) error { return s.area.Fold(tx, s.host, o) })
 }
@@ -258,6 +275,7 @@ func TestStory(t *testing.T) {
 	s.golden("updateNetwork", "updateNetwork", s.Must("a-user", "updateNetwork", "id", s.ids["network"], "displaytext", "renamed"))
 	s.async("", "", "a-user", "restartNetwork", "id", s.ids["network"])
 	s.foreign()
+	s.routerCalls()
 
 	s.async("", "", "a-user", "deletePortForwardingRule", "id", s.ids["forward"])
 	s.async("", "", "a-user", "deleteIpForwardingRule", "id", s.ids["open"])
@@ -281,6 +299,60 @@ func TestStory(t *testing.T) {
 			t.Errorf("%s: left %s", command, a.Raw)
 		}
 	}
+}
+
+// routerCalls stops and starts the router, as a namespace and then as a system VM, and destroys it.
+func (s *story) routerCalls() {
+	s.t.Helper()
+	router := func() string {
+		return s.Must("root", "listRouters", "listall", "true").String("router.0.id")
+	}
+	s.keep("router", router())
+	s.async("", "", "root", "rebootRouter", "id", router())
+	s.async("", "", "root", "stopRouter", "id", router())
+	big := cloud.NameID("service_offering", "System Offering For Software Router")
+	s.Name(big, "router offering")
+	s.golden("changeServiceForRouter", "changeServiceForRouter",
+		s.Must("root", "changeServiceForRouter", "id", router(), "serviceofferingid", big.String()))
+	s.systemVMs("vm")
+	s.async("", "", "root", "startRouter", "id", router())
+	s.golden("listRouters-vm", "listRouters", s.Must("root", "listRouters", "listall", "true"))
+	s.list("root", "listSystemVms")
+	s.list("root", "upgradeRouterTemplate")
+	s.async("", "", "root", "rebootSystemVm", "id", router())
+	s.async("", "", "root", "stopSystemVm", "id", router())
+	s.async("", "", "root", "startSystemVm", "id", router())
+	s.async("", "", "root", "destroySystemVm", "id", router())
+	s.systemVMs("host")
+	s.async("", "", "a-user", "restartNetwork", "id", s.ids["network"])
+	s.keep("router2", router())
+	s.async("", "", "root", "destroyRouter", "id", router())
+}
+
+// systemVMs has routers run where from now on, and makes what system VMs need.
+func (s *story) systemVMs(where string) {
+	s.t.Helper()
+	pod, clusterID, pool, image := cloud.NameID("test", "pod"), cloud.NameID("test", "cluster"), cloud.NameID("test", "pool"), cloud.NameID("test", "image")
+	for id, name := range map[cloud.ID]string{pod: "pod", clusterID: "cluster", pool: "pool", image: "image", area.ControlNetworkID(s.zone): "control network"} {
+		s.Name(id, name)
+	}
+	s.Update(func(tx *store.Tx) error {
+		return errors.Join(
+			settings.New(area.Settings()).Set(tx, "router.placement", where),
+			tables.Pods.Put(tx, &cloud.Pod{ID: pod, ZoneID: s.zone, Name: "pod1", AllocationState: cloud.AllocationEnabled}),
+			tables.Clusters.Put(tx, &cloud.Cluster{ID: clusterID, ZoneID: s.zone, PodID: pod, Name: "c1", AllocationState: cloud.AllocationEnabled}),
+			tables.StoragePools.Put(tx, &cloud.StoragePool{ID: pool, ZoneID: s.zone, HostID: s.host, Name: "p1", State: cloud.PoolUp, CapacityBytes: 1 << 40}),
+			tables.Templates.Put(tx, &cloud.Template{
+				ID: image, Name: "SystemVM Template (KVM)", Format: cloud.FormatSystemVM, Type: cloud.TemplateSystem, State: cloud.TemplateReady,
+				SHA256: strings.Repeat("ab", 32), Version: "1.0", Created: tx.Now(),
+			}),
+			tables.Hosts.Edit(tx, s.host, func(h *cloud.Host) error {
+				h.PodID, h.ClusterID, h.CPUs, h.CPUMHz, h.MemoryMiB = pod, clusterID, 4, 2000, 4096
+				return nil
+			}),
+			tables.Zones.Edit(tx, s.zone, func(z *cloud.Zone) error { z.AllocationState = cloud.AllocationEnabled; return nil }),
+		)
+	})
 }
 
 // foreign tries everything with ids of another account, and with ids that do not exist: both read alike.
