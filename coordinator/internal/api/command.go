@@ -87,6 +87,9 @@ func (c *Command) Lists() bool { return c.Run.kind == list }
 // Async tells whether calls of the command start a job.
 func (c *Command) Async() bool { return c.Run.kind == async || c.Run.kind == asyncCreate }
 
+// Changes tells whether calls of the command write rows.
+func (c *Command) Changes() bool { return c.Async() || c.Run.kind == change }
+
 // Creates tells whether the answer to an asynchronous call names the new object.
 func (c *Command) Creates() bool { return c.Run.kind == asyncCreate }
 

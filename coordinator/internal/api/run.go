@@ -172,6 +172,10 @@ func (c *Call) submit(tx *store.Tx, start *Start) (any, error) {
 		if j.EventID, err = c.writeEvent(tx, state, text); err != nil {
 			return nil, err
 		}
+		// The engine steps the job as soon as this is committed.
+		if _, err = c.writeFollowing(tx, j.EventID, cloud.EventStarted, "Starting job for "+c.eventText()); err != nil {
+			return nil, err
+		}
 	}
 	if err := tables.Jobs.Put(tx, j); err != nil {
 		return nil, fmt.Errorf("submit job: %w", err)
@@ -192,13 +196,18 @@ func (c *Call) eventText() string {
 }
 
 func (c *Call) writeEvent(tx *store.Tx, state cloud.EventState, text string) (cloud.ID, error) {
+	return c.writeFollowing(tx, cloud.ID{}, state, text)
+}
+
+// writeFollowing writes an event that goes on with what parent began.
+func (c *Call) writeFollowing(tx *store.Tx, parent cloud.ID, state cloud.EventState, text string) (cloud.ID, error) {
 	owner := c.note.owner
 	if owner == (Owner{}) {
 		owner = c.Own()
 	}
 	return job.WriteEvent(tx, cloud.Event{
 		Type: c.Command.Event, State: state, Description: text, UserID: c.User.ID, AccountID: owner.Account,
-		DomainID: owner.Domain, ResourceID: c.note.resource, RequestID: c.RequestID,
+		DomainID: owner.Domain, ResourceID: c.note.resource, RequestID: c.RequestID, ParentID: parent,
 	})
 }
 
