@@ -64,8 +64,11 @@ func CheckNewPassword(r store.Reader, domain cloud.ID, username string, p cloud.
 		min  *settings.Def
 		what string
 	}{
-		{length, minLength, "characters"}, {upper, minUpper, "upper-case letters"}, {lower, minLower, "lower-case letters"},
-		{digits, minDigits, "digits"}, {special, minSpecial, "characters that are neither letters nor digits"},
+		{length, minLength, "characters"},
+		{upper, minUpper, "upper-case letters"},
+		{lower, minLower, "lower-case letters"},
+		{digits, minDigits, "digits"},
+		{special, minSpecial, "characters that are neither letters nor digits"},
 	} {
 		if want := x.min.Int(r, domain); x.has < want {
 			return cloud.Errorf(cloud.Invalid, "The password must have at least %d %s", want, x.what)

@@ -60,8 +60,10 @@ var typeNames = []struct {
 	name string
 	t    cloud.AccountType
 }{
-	{"Admin", cloud.RootAdminAccount}, {"ResourceAdmin", cloud.ResourceDomainAdminAccount},
-	{"DomainAdmin", cloud.DomainAdminAccount}, {"User", cloud.UserAccount},
+	{"Admin", cloud.RootAdminAccount},
+	{"ResourceAdmin", cloud.ResourceDomainAdminAccount},
+	{"DomainAdmin", cloud.DomainAdminAccount},
+	{"User", cloud.UserAccount},
 }
 
 // TypeName is a role's type as clients see it.
