@@ -143,11 +143,22 @@ func TestFilters(t *testing.T) {
 		user, params string
 		want         any // count
 	}{
-		{"a-user", "", 3.0}, {"a-user", "key=city", 2.0}, {"a-user", "value=red", 1.0}, {"a-user", "keyword=re", 1.0},
-		{"a-user", "resourcetype=Volume", 3.0}, {"a-user", "resourcetype=Project", nil}, {"a-user", "customer=nobody", nil},
-		{"a-user", "resourceid=" + id("one").String(), 2.0}, {"a-user", "resourceid=" + id("foreign").String(), nil},
-		{"a-user", "listall=true", 3.0}, {"root", "", nil}, {"root", "listall=true", 4.0}, {"root", "resourceid=" + id("foreign").String(), 1.0},
-		{"a-admin", "listall=true", 3.0}, {"a-user", "page=2 pagesize=2", 3.0}, {"a-user", "projectid=-1", nil},
+		{"a-user", "", 3.0},
+		{"a-user", "key=city", 2.0},
+		{"a-user", "value=red", 1.0},
+		{"a-user", "keyword=re", 1.0},
+		{"a-user", "resourcetype=Volume", 3.0},
+		{"a-user", "resourcetype=Project", nil},
+		{"a-user", "customer=nobody", nil},
+		{"a-user", "resourceid=" + id("one").String(), 2.0},
+		{"a-user", "resourceid=" + id("foreign").String(), nil},
+		{"a-user", "listall=true", 3.0},
+		{"root", "", nil},
+		{"root", "listall=true", 4.0},
+		{"root", "resourceid=" + id("foreign").String(), 1.0},
+		{"a-admin", "listall=true", 3.0},
+		{"a-user", "page=2 pagesize=2", 3.0},
+		{"a-user", "projectid=-1", nil},
 	} {
 		if a := w.Must(x.user, "listTags", pairs(x.params)...); a.Object["count"] != x.want {
 			t.Errorf("%s %s: %v tags, want %v", x.user, x.params, a.Object["count"], x.want)
@@ -167,9 +178,12 @@ func pairs(text string) (out []string) {
 func TestWhoMayTag(t *testing.T) {
 	w := newWorld(t)
 	for _, x := range []struct{ user, kind, id string }{
-		{"a-user", "Volume", id("foreign").String()}, {"a-admin", "Volume", id("foreign").String()},
-		{"a-user", "Volume", id("nobody's").String()}, {"a-user", "UserVm", id("one").String()},
-		{"a-user", "Zone", id("zone").String()}, {"a-admin", "Zone", id("zone").String()},
+		{"a-user", "Volume", id("foreign").String()},
+		{"a-admin", "Volume", id("foreign").String()},
+		{"a-user", "Volume", id("nobody's").String()},
+		{"a-user", "UserVm", id("one").String()},
+		{"a-user", "Zone", id("zone").String()},
+		{"a-admin", "Zone", id("zone").String()},
 		{"b-user", "Volume", id("one").String() + "," + id("foreign").String()},
 	} {
 		for _, command := range []string{"createTags", "deleteTags"} {
