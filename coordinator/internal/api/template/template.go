@@ -135,7 +135,6 @@ func register(d Deps) api.Command {
 type removeParams struct {
 	ID     cloud.ID `api:"id,required" ref:"template" doc:"the template"`
 	ZoneID cloud.ID `api:"zoneid" ref:"zone,use" doc:"the zone it is removed from; must be its only one"`
-	Forced bool     `api:"forced" since:"4.12" doc:"accepted for newer tools: disks made of it are not touched in any case"`
 }
 
 func remove(d Deps) api.Command {
