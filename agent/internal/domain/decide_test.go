@@ -42,7 +42,8 @@ func TestDecide(t *testing.T) {
 	}{
 		{"new", run(1, 1), nil, Past{HostBoot: "now"}, Verdict{Action: Start}},
 		{
-			"an appliance that shut itself down", ha(1, 1), down(DownGuest), Past{Facts: live, Known: true, HostBoot: "now", Tireless: true},
+			"an appliance that shut itself down", ha(1, 1), down(DownGuest),
+			Past{Facts: live, Known: true, HostBoot: "now", Tireless: true},
 			Verdict{Action: Start, Restart: true, Facts: facts{StartEpoch: 1, BootEpoch: 1, Cause: ledger.CauseGuest}},
 		},
 		{

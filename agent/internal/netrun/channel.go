@@ -25,7 +25,6 @@ type channel struct {
 	session
 	socket string
 	cancel context.CancelFunc
-	done   chan struct{}
 }
 
 const (

@@ -48,7 +48,8 @@ func TestTaken(t *testing.T) {
 		{"one confirms", withGuests(4, 5), []*netspec.PasswordTaken{taken("10.1.1.1", 4)}, []*netspec.PasswordTaken{taken("10.1.1.1", 4)}},
 		{"a new process says nothing", withGuests(4, 5), nil, []*netspec.PasswordTaken{taken("10.1.1.1", 4)}},
 		{
-			"the other confirms", withGuests(4, 5), []*netspec.PasswordTaken{taken("10.1.1.2", 5)},
+			"the other confirms", withGuests(4, 5),
+			[]*netspec.PasswordTaken{taken("10.1.1.2", 5)},
 			[]*netspec.PasswordTaken{taken("10.1.1.1", 4), taken("10.1.1.2", 5)},
 		},
 		{"a new password", withGuests(6, 5), nil, []*netspec.PasswordTaken{taken("10.1.1.2", 5)}},
