@@ -3,12 +3,16 @@ package network
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 	"github.com/wispcloud/wisp/proto/hostspec"
 )
+
+// restartPause is the least time between two starts of a system VM that does not stay up.
+const restartPause = 10 * time.Second
 
 // foldSystemVM reads what a host says about a router that is a system VM there.
 func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.SystemVMObservation) error {

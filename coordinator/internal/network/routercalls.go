@@ -211,6 +211,3 @@ func (a *Area) ResizeRouter(tx *store.Tx, rt *cloud.Router, o *cloud.ServiceOffe
 	rt.OfferingID = o.ID
 	return tables.Routers.Put(tx, rt)
 }
-
-// restartPause is the least time between two starts of a system VM that does not stay up.
-const restartPause = 10 * time.Second
