@@ -94,8 +94,35 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s (error %d)", e.Comma
 // expiry is how long a signed request is good.
 const expiry = 10 * time.Minute
 
-// Call runs one command and gives what its envelope holds. Parameters with an empty value are left out.
+// Patience with a cluster that has no leader at the moment: an election takes a second or two.
+const (
+	patience = 20 * time.Second
+	pause    = 250 * time.Millisecond // between two tries, and between two questions after a job
+)
+
+// untouched tells whether the cluster says that it has no leader and has done nothing.
+func untouched(err error) bool {
+	var refused *Error
+	return errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable && strings.Contains(refused.Text, "nothing was done")
+}
+
+// Call runs one command and gives what its envelope holds. Parameters with an empty value are left out. While the cluster
+// elects a leader, and says that it has done nothing, the call is made again.
 func (c *Client) Call(ctx context.Context, command string, params map[string]string) (Object, error) {
+	for until := c.now().Add(patience); ; {
+		o, err := c.once(ctx, command, params)
+		if !untouched(err) || c.now().After(until) {
+			return o, err
+		}
+		select {
+		case <-ctx.Done():
+			return o, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (c *Client) once(ctx context.Context, command string, params map[string]string) (Object, error) {
 	values := url.Values{"command": {command}, "response": {"json"}}
 	for k, v := range params {
 		if v != "" {
@@ -192,9 +219,6 @@ func (c *Client) List(ctx context.Context, command, object string, params map[st
 	}
 }
 
-// pause between two questions after a job.
-const pause = 250 * time.Millisecond
-
 // Run is Call, and where the command starts a job, waits for it and gives its result.
 func (c *Client) Run(ctx context.Context, command string, params map[string]string) (Object, error) {
 	o, err := c.Call(ctx, command, params)
@@ -206,11 +230,15 @@ func (c *Client) Run(ctx context.Context, command string, params map[string]stri
 		return o, nil
 	}
 	began := c.now()
+	heard := began // when the cluster last told of the job
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
 		j, err := c.Call(ctx, "queryAsyncJobResult", map[string]string{"jobid": job})
-		if err != nil {
+		switch gone := c.now().Sub(heard); {
+		case err == nil:
+			heard = c.now()
+		case !lost(err) || gone > patience:
 			return nil, err
 		}
 		result, _ := j["jobresult"].(map[string]any)
@@ -229,6 +257,13 @@ func (c *Client) Run(ctx context.Context, command string, params map[string]stri
 		case <-tick.C:
 		}
 	}
+}
+
+// lost tells whether a question was lost on the way: the coordinator that was asked has gone, or knows no leader. Asking
+// about a job once more changes nothing.
+func lost(err error) bool {
+	var refused *Error
+	return !errors.As(err, &refused) || refused.Status == http.StatusServiceUnavailable
 }
 
 // Inner gives the only object inside an answer: {"zone":{...}} gives the zone. An answer that is flat gives itself.

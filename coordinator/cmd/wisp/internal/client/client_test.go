@@ -22,6 +22,48 @@ func TestSign(t *testing.T) {
 	}
 }
 
+// A cluster without a leader has done nothing, and is asked again; one that may have done something is not.
+func TestElection(t *testing.T) {
+	for _, x := range []struct {
+		text  string
+		calls int
+		fails bool
+	}{
+		{"The cluster has no leader at the moment, and nothing was done; try again", 3, false},
+		{"The cluster lost its leader while the call was written down; look whether it was carried out before trying again", 1, true},
+	} {
+		calls, questions := 0, 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			refuse := func() {
+				w.WriteHeader(503)
+				_, _ = fmt.Fprintf(w, `{"r":{"errorcode":503,"errortext":%q}}`, x.text)
+			}
+			if r.FormValue("command") == "queryAsyncJobResult" {
+				if questions++; questions < 3 {
+					refuse()
+					return
+				}
+				_, _ = fmt.Fprint(w, `{"r":{"jobstatus":1,"jobresult":{"success":true}}}`)
+				return
+			}
+			if calls++; calls < 3 {
+				refuse()
+				return
+			}
+			_, _ = fmt.Fprint(w, `{"r":{"jobid":"j"}}`)
+		}))
+		c, err := New(s.URL+"/client/api", "k", "s", s.Client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := c.Run(context.Background(), "startVirtualMachine", nil)
+		if (err != nil) != x.fails || calls != x.calls || !x.fails && (questions != 3 || o["success"] != true) {
+			t.Errorf("%s: %d calls, %d questions, %v %v", x.text, calls, questions, o, err)
+		}
+		s.Close()
+	}
+}
+
 func TestRunWaitsForTheJob(t *testing.T) {
 	asked := 0
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
