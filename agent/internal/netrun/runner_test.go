@@ -120,7 +120,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "netsvc")
-	script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", serviceMode, b.mode, self)
+	script := fmt.Sprintf("#!/bin/sh\nGORACE=atexit_sleep_ms=0 %s=%s exec %s \"$@\"\n", serviceMode, b.mode, self)
 	if err := os.WriteFile(binary, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
