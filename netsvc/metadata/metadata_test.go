@@ -115,6 +115,37 @@ func TestOnlyTheGuestItselfIsServed(t *testing.T) {
 	}
 }
 
+// Who asks is decided by the connection, whatever a client writes about itself.
+func TestCVE_2024_29006_HeadersAreNotBelieved(t *testing.T) {
+	_, k := newTestService(t)
+	k.SetNeighbour(2, netip.MustParseAddr("127.0.0.2"), otherMAC)
+	stranger := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
+	}}
+	for header, value := range map[string]string{
+		"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1", "X-Client-IP": "127.0.0.1", "Forwarded": "for=127.0.0.1",
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+k.at+"/latest/user-data", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(header, value)
+		answer, err := stranger.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: a stranger got %d %q", header, answer.StatusCode, body)
+		}
+	}
+	if got := get(t, k); got != "200 data" {
+		t.Errorf("the guest itself got %q", got)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	s, k := newTestService(t)
 	var conns []net.Conn

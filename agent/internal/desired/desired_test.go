@@ -2,6 +2,7 @@ package desired
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,6 +161,41 @@ func TestProblems(t *testing.T) {
 				t.Errorf("kinds with problems (-want +got):\n%s\n%v", diff, problems(s))
 			}
 		})
+	}
+}
+
+// Names of files are made of ids and checksums, and a mount has no words of its own: what is neither is refused.
+func TestCVE_2026_25077_CVE_2026_47359_NamesOfFiles(t *testing.T) {
+	fields := map[string]struct {
+		set  func(s *hostspec.HostSpec, text string)
+		kind Kind
+	}{
+		"image":    {func(s *hostspec.HostSpec, text string) { s.Images[0].Sha256, s.Volumes[0].ImageSha256 = text, text }, Image},
+		"format":   {func(s *hostspec.HostSpec, text string) { s.Images[0].Format, s.Volumes[0].ImageFormat = text, text }, Image},
+		"backing":  {func(s *hostspec.HostSpec, text string) { s.Volumes[0].ImageSha256 = text }, Volume},
+		"volume":   {func(s *hostspec.HostSpec, text string) { s.Volumes[0].Id, s.Vms[0].Disks[0].VolumeId = text, text }, Volume},
+		"vm":       {func(s *hostspec.HostSpec, text string) { s.Vms[0].Id = text }, VM},
+		"instance": {func(s *hostspec.HostSpec, text string) { s.Vms[0].InstanceName = text }, VM},
+		"pool":     {func(s *hostspec.HostSpec, text string) { s.Pools[0].Path = text }, Pool},
+		"mount": {func(s *hostspec.HostSpec, text string) {
+			s.Pools[0].Type, s.Pools[0].Source = hostspec.PoolType_POOL_TYPE_NFS, text
+		}, Pool},
+	}
+	for name, field := range fields {
+		for _, text := range []string{
+			"../../etc/cron.d/x", "$(reboot)", "`reboot`", "a;reboot", "a b", "a\nb", "a\x00b", "-o", "--help", "x,exec=/bin/sh", "json:{}", sum + "/../x",
+		} {
+			spec := good()
+			field.set(spec, text)
+			s := Read(spec)
+			var kinds []string
+			for key := range s.Problems {
+				kinds = append(kinds, key.Kind.String())
+			}
+			if !slices.Contains(kinds, field.kind.String()) {
+				t.Errorf("%s %q: problems with %v, want one with %s", name, text, kinds, field.kind)
+			}
+		}
 	}
 }
 

@@ -1,13 +1,17 @@
 package domain
 
 import (
+	"encoding/xml"
+	"errors"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/wispcloud/wisp/proto/hostspec"
 )
@@ -113,6 +117,88 @@ func TestDescribeAppliance(t *testing.T) {
 	}
 	if s := back.seen; !back.ours || !s.System || s.ImageVersion != `1.2"<3` || !cmp.Equal(s.Unlinked, []string{"wtpabcdefgh"}) {
 		t.Errorf("read back: ours %t, %+v", back.ours, s)
+	}
+}
+
+// Texts of a spec, wherever they stand, are values of the description: they add no element and no attribute to it.
+func TestCVE_2024_29008_TextsAddNoDevices(t *testing.T) {
+	const hostile = `x'"/></devices><devices><hostdev mode='subsystem'/><qemu:commandline/></devices><!--&#10;]]>`
+	shape := func(m Machine) string {
+		d, err := Platform{VNCAddress: "10.0.0.1", ConsoleDir: "/var/lib/wisp/console"}.describe(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := d.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for in := xml.NewDecoder(strings.NewReader(text)); ; {
+			token, err := in.Token()
+			if errors.Is(err, io.EOF) {
+				return strings.Join(names, "\n")
+			}
+			if err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+			if start, ok := token.(xml.StartElement); ok {
+				names = append(names, start.Name.Local)
+				for _, a := range start.Attr {
+					names = append(names, "\t"+a.Name.Local)
+				}
+			}
+		}
+	}
+	machine := func(text string) Machine {
+		m := testMachine("Other Linux (64-bit)")
+		fields := m.VM.ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			// The id names a file and is checked to be a UUID before; the type of the guest chooses devices.
+			if f := fields.Get(i); f.Kind() == protoreflect.StringKind && f.Name() != "id" && f.Name() != "os_type" {
+				m.VM.ProtoReflect().Set(f, protoreflect.ValueOfString(text))
+			}
+		}
+		for i := range m.Disks {
+			m.Disks[i].Path = text
+		}
+		m.Disks[1].BackingPath, m.Disks[1].BackingFormat = text, text
+		m.Nics[0] = Nic{MAC: text, Bridge: text, Tap: text, MTU: 1450, RateMbit: 200}
+		return m
+	}
+	if diff := cmp.Diff(shape(machine("plain")), shape(machine(hostile))); diff != "" {
+		t.Errorf("elements and attributes (-plain +hostile):\n%s", diff)
+	}
+	odd := machine("plain")
+	odd.VM.OsType = hostile
+	if diff := cmp.Diff(shape(machine("plain")), shape(odd)); diff != "" {
+		t.Errorf("elements and attributes (-plain +hostile type of guest):\n%s", diff)
+	}
+}
+
+// Whoever may reach the console needs the password in every description of the VM, also one that is made on another
+// host; without a password nobody from elsewhere reaches it.
+func TestCVE_2015_3252_PasswordInEveryDescription(t *testing.T) {
+	for _, tt := range []struct{ password, wantPassword, wantAddress string }{
+		{"secret", "secret", "10.0.0.1"},
+		{"longer than eight", "longer t", "10.0.0.1"},
+		{"", "", "127.0.0.1"},
+	} {
+		m := testMachine("Other Linux (64-bit)")
+		m.VM.VncPassword = tt.password
+		for epoch := range uint64(3) {
+			m.VM.StartEpoch, m.VM.BootEpoch = epoch, 2*epoch
+			d, err := Platform{VNCAddress: "10.0.0.1"}.describe(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(d.Devices.Graphics); n != 1 {
+				t.Fatalf("password %q: %d consoles, want 1", tt.password, n)
+			}
+			vnc := d.Devices.Graphics[0].VNC
+			if got := vnc.Listeners[0].Address.Address; vnc.Passwd != tt.wantPassword || got != tt.wantAddress || len(vnc.Listeners) != 1 {
+				t.Errorf("password %q: console has %q at %s, want %q at %s only", tt.password, vnc.Passwd, got, tt.wantPassword, tt.wantAddress)
+			}
+		}
 	}
 }
 

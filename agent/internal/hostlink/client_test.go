@@ -223,8 +223,8 @@ func TestNoTokenNoIdentity(t *testing.T) {
 	}
 }
 
-// TestImpostor: a coordinator that cannot show the authority of the token gets nothing.
-func TestImpostor(t *testing.T) {
+// An agent does what nobody says but the coordinator: one that cannot show the authority of the token gets nothing.
+func TestCVE_2024_38346_Impostor(t *testing.T) {
 	_, honest := coordinator(t)
 	_, impostor := coordinator(t)
 	token, id := honest.Token(impostor.Address())
@@ -235,8 +235,8 @@ func TestImpostor(t *testing.T) {
 	}
 }
 
-// TestImpostorLater: the same for a host that has joined.
-func TestImpostorLater(t *testing.T) {
+// The same for a host that has joined.
+func TestCVE_2024_38346_ImpostorLater(t *testing.T) {
 	_, c := coordinator(t)
 	token, id := c.Token()
 	a := run(t, &ledger.Memory{}, token)

@@ -152,7 +152,8 @@ func (l *lab) state() string {
 		filepath.Join(l.t.TempDir(), "rules"))
 }
 
-func TestRestartKeepsConnections(t *testing.T) {
+// A successor finds every rule, address and connection as they were.
+func TestCVE_2013_6398_RestartKeepsEverything(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
@@ -290,9 +291,9 @@ func TestShutdownKeepsState(t *testing.T) {
 	}
 }
 
-// TestNeverMoreOpen: two specs forward the same public port to different guests, and only the first allows it. However
+// Two specs forward the same public port to different guests, and only the first allows it. However
 // often one takes the other's place, nobody ever reaches the second guest.
-func TestNeverMoreOpen(t *testing.T) {
+func TestCVE_2013_6398_NeverMoreOpen(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.addressGuests()
