@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-print-directory
 
 HOSTS   ?= 1
+ROUTER  ?= host
 BIN     ?= bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -46,8 +47,8 @@ images: ## build the guest and system-VM images into bin/images/
 	@go run ./images/cmd/wisp-image build systemvm -o $(BIN)/images -version $(VERSION)
 
 .PHONY: sandbox
-sandbox: deps build ## a cloud with a running VM on this machine (HOSTS=1..3)
-	@bin/wisp-sandbox up -hosts $(HOSTS)
+sandbox: deps build ## a cloud with a running VM on this machine (HOSTS=1..3, ROUTER=host or vm)
+	@bin/wisp-sandbox up -hosts $(HOSTS) -router $(ROUTER)
 
 .PHONY: sandbox-down
 sandbox-down: ## remove everything of the sandbox
@@ -77,7 +78,7 @@ lint: ## the import rules of the house, and the usual mistakes
 .PHONY: tidy
 tidy: ## go mod tidy changes nothing
 	go mod tidy -diff
-	cd packaging/tools && go mod verify >/dev/null
+	cd packaging/tools && go mod tidy -diff && go mod verify >/dev/null
 
 .PHONY: race
 race: ## tests under the race detector
