@@ -15,7 +15,7 @@ import (
 // applyCloud makes the cloud as the declaration says, with the product's own
 // command line. The variables are those the declaration uses.
 func (s *Sandbox) applyCloud(ctx context.Context) error {
-	url, stop, err := s.serveImage()
+	url, stop, err := serve(s.image.path)
 	if err != nil {
 		return err
 	}
@@ -24,9 +24,7 @@ func (s *Sandbox) applyCloud(ctx context.Context) error {
 	if err := os.MkdirAll(secondary, 0o700); err != nil {
 		return fmt.Errorf("make secondary storage: %w", err)
 	}
-	variables := map[string]string{
-		envEndpoint: s.api.Endpoint, envKey: s.api.Key, envSecret: s.api.Secret,
-
+	return s.apply(ctx, s.cfg.Declaration, map[string]string{
 		"SANDBOX_IMAGE_SITES":    "127.0.0.1/32",
 		"SANDBOX_DNS":            nth(s.cfg.Mgmt, 1),
 		"SANDBOX_PUBLIC_GATEWAY": nth(s.cfg.Public, 1), "SANDBOX_PUBLIC_NETMASK": netmask(s.cfg.Public),
@@ -36,10 +34,15 @@ func (s *Sandbox) applyCloud(ctx context.Context) error {
 		"SANDBOX_HOSTS":        s.hostNames(),
 		"SANDBOX_SECONDARY":    secondary,
 		"SANDBOX_TEMPLATE_URL": url, "SANDBOX_TEMPLATE_SHA256": s.image.sha256,
-	}
+	})
+}
+
+// apply makes a declaration true; variables are those it uses.
+func (s *Sandbox) apply(ctx context.Context, declaration string, variables map[string]string) error {
+	variables[envEndpoint], variables[envKey], variables[envSecret] = s.api.Endpoint, s.api.Key, s.api.Secret
 	log := filepath.Join(s.cfg.Dir, "apply.log")
 	s.steps.lookAt(s.coordinatorLog()+" and "+log, func() string { return tail(log, 5) })
-	cmd := exec.CommandContext(ctx, s.cfg.program("wisp"), "apply", "-f", s.cfg.Declaration)
+	cmd := exec.CommandContext(ctx, s.cfg.program("wisp"), "apply", "-f", declaration)
 	cmd.Env = os.Environ()
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		cmd.Env = append(cmd.Env, name+"="+variables[name])
@@ -49,7 +52,7 @@ func (s *Sandbox) applyCloud(ctx context.Context) error {
 		return fmt.Errorf("keep the output of wisp apply: %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("run wisp apply -f %s: %w", s.cfg.Declaration, err)
+		return fmt.Errorf("run wisp apply -f %s: %w", declaration, err)
 	}
 	last := string(bytes.TrimSpace(text))
 	s.steps.say("%s", last[strings.LastIndexByte(last, '\n')+1:])

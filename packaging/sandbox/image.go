@@ -14,10 +14,11 @@ import (
 	"github.com/wispcloud/wisp/packaging/lab"
 )
 
-// image is the built guest.
+// image is a built image; version is that of a system VM.
 type image struct {
-	path   string
-	sha256 string
+	path    string
+	sha256  string
+	version string
 }
 
 // guestBanner is what the guest shows on its serial console when it is up.
@@ -62,22 +63,22 @@ func (s *Sandbox) awaitProbe(ctx context.Context) error {
 	}
 }
 
-// serveImage offers the image on loopback until the returned function is
+// serve offers the image on loopback until the returned function is
 // called; the coordinator fetches it into secondary storage.
-func (s *Sandbox) serveImage() (url string, stop func(), err error) {
+func serve(path string) (url string, stop func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, fmt.Errorf("serve the guest's image: %w", err)
+		return "", nil, fmt.Errorf("serve image: %w", err)
 	}
-	name := filepath.Base(s.image.path)
+	name := filepath.Base(path)
 	mux := http.NewServeMux()
-	mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, s.image.path) })
+	mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, path) })
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			fmt.Fprintln(os.Stderr, "serve the guest's image:", err)
+			fmt.Fprintln(os.Stderr, "serve image:", err)
 		}
 	}()
 	stop = func() {

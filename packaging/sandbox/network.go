@@ -25,7 +25,7 @@ func (s *Sandbox) makeNetwork(ctx context.Context) error {
 	}
 	l, err := lab.Open(s.cfg.Name)
 	if err == nil {
-		if err := s.checkLab(l); err != nil {
+		if err := errors.Join(s.checkLab(l), s.cfg.checkRouter()); err != nil {
 			return err
 		}
 		if l.Intact() {
@@ -40,6 +40,9 @@ func (s *Sandbox) makeNetwork(ctx context.Context) error {
 		return err
 	}
 	s.changed = true
+	if err := s.cfg.keepRouter(); err != nil {
+		return err
+	}
 	s.lab, err = lab.New(ctx, s.labConfig())
 	if err != nil {
 		return err

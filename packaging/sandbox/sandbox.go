@@ -33,6 +33,12 @@ type Config struct {
 	Declaration string
 	// Hosts is how many hypervisor hosts there are, 1 to 3. Default 1.
 	Hosts int
+	// Router is where routers of guest networks are: in a namespace of a host
+	// (RouterOnHost, the default) or in system VMs (RouterInVM).
+	Router string
+	// Source is the checkout that the system VM's programs are built from.
+	// Default the current directory.
+	Source string
 	// Out is told what is done. Default os.Stdout.
 	Out io.Writer
 
@@ -56,21 +62,23 @@ type Sandbox struct {
 	cfg   Config
 	steps *steps
 
-	lab     *lab.Lab
-	api     *api.Client
-	env     map[string]string
-	image   image
-	hello   hello
-	kvm     chan kvmAnswer
-	accel   kvmAnswer
-	changed bool
+	lab   *lab.Lab
+	api   *api.Client
+	env   map[string]string
+	image image
+	// systemVM is the image of routers; none for RouterOnHost.
+	systemVM image
+	hello    hello
+	kvm      chan kvmAnswer
+	accel    kvmAnswer
+	changed  bool
 }
 
 func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
 		field    *string
 		fallback string
-	}{{&c.Dir, ".sandbox"}, {&c.Bin, "bin"}, {&c.Declaration, "packaging/sandbox/cloud.yaml"}} {
+	}{{&c.Dir, ".sandbox"}, {&c.Bin, "bin"}, {&c.Declaration, "packaging/sandbox/cloud.yaml"}, {&c.Source, "."}} {
 		if *d.field == "" {
 			*d.field = d.fallback
 		}
@@ -82,10 +90,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Name = cmp.Or(c.Name, "wisp")
 	c.Hosts = cmp.Or(c.Hosts, 1)
+	c.Router = cmp.Or(c.Router, RouterOnHost)
 	c.Mgmt = cmp.Or(c.Mgmt, netip.MustParsePrefix("198.18.0.0/24"))
 	c.Public = cmp.Or(c.Public, netip.MustParsePrefix("198.18.1.0/24"))
 	if c.Hosts < 1 || c.Hosts > maxHosts {
 		return c, fmt.Errorf("make sandbox: HOSTS=%d, want 1 to %d", c.Hosts, maxHosts)
+	}
+	if c.Router != RouterOnHost && c.Router != RouterInVM {
+		return c, fmt.Errorf("make sandbox: ROUTER=%s, want %s or %s", c.Router, RouterOnHost, RouterInVM)
 	}
 	if c.Out == nil {
 		c.Out = os.Stdout
@@ -117,26 +129,45 @@ func Up(ctx context.Context, cfg Config) error {
 	defer unlock()
 	s := &Sandbox{cfg: cfg, steps: newSteps(cfg.Out), env: map[string]string{}}
 	begin := time.Now()
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"guest image", s.buildImage},
-		{"network", s.makeNetwork},
-		{"coordinator", s.startCoordinator},
-		{"admin keys", s.makeKeys},
-		{"acceleration", s.awaitProbe},
-		{"hosts", s.startHosts},
-		{"cloud", s.applyCloud},
-		{"VM hello", s.deployHello},
-		{"guest answers", s.awaitGuest},
-	} {
+	for _, step := range s.plan() {
 		if err := s.steps.run(ctx, step.name, step.do); err != nil {
 			return fmt.Errorf("%w\n\nRun make sandbox again to go on from here, or make sandbox-down to remove everything", err)
 		}
 	}
 	s.summary(time.Since(begin))
 	return nil
+}
+
+// step is a part of Up.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+// plan is what Up does, in this order.
+func (s *Sandbox) plan() []step {
+	vm := s.cfg.Router == RouterInVM
+	plan := []step{{"guest image", s.buildImage}}
+	if vm {
+		plan = append(plan, step{"router image", s.buildSystemVM})
+	}
+	plan = append(
+		plan,
+		step{"network", s.makeNetwork},
+		step{"coordinator", s.startCoordinator},
+		step{"admin keys", s.makeKeys},
+		step{"acceleration", s.awaitProbe},
+		step{"hosts", s.startHosts},
+		step{"cloud", s.applyCloud},
+	)
+	if vm {
+		plan = append(plan, step{"router in VM", s.applyRouter})
+	}
+	plan = append(plan, step{"VM hello", s.deployHello})
+	if vm {
+		plan = append(plan, step{"its router", s.checkHelloRouter})
+	}
+	return append(plan, step{"guest answers", s.awaitGuest})
 }
 
 // Down removes everything of the sandbox, however far it came. Nothing to

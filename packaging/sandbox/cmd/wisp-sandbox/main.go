@@ -28,7 +28,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: wisp-sandbox up [-hosts 1..3] | down")
+		return errors.New("usage: wisp-sandbox up [-hosts 1..3] [-router host|vm] | down")
 	}
 	var cfg sandbox.Config
 	flags := flag.NewFlagSet("wisp-sandbox "+args[0], flag.ContinueOnError)
@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&cfg.Bin, "bin", "bin", "directory of the built programs")
 	flags.StringVar(&cfg.Declaration, "f", "packaging/sandbox/cloud.yaml", "declaration of the cloud")
 	flags.IntVar(&cfg.Hosts, "hosts", 1, "number of hypervisor hosts")
+	flags.StringVar(&cfg.Router, "router", sandbox.RouterOnHost, "where routers are: host, or vm for system VMs")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
