@@ -43,6 +43,7 @@ type Call struct {
 	ctx      context.Context
 	registry *Registry
 	note     eventNote
+	recall   store.Reader
 }
 
 // eventNote is what a handler says about its event.
@@ -50,6 +51,15 @@ type eventNote struct {
 	text     string
 	resource cloud.ID
 	owner    Owner
+}
+
+// Remember is Read for views: rows that many rows of a list refer to are decoded once. They are shared; see
+// store.Remember.
+func (c *Call) Remember() store.Reader {
+	if c.recall == nil {
+		c.recall = store.Remember(c.Read)
+	}
+	return c.recall
 }
 
 // Context is cancelled when the client goes away.

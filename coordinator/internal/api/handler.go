@@ -71,8 +71,17 @@ type Lister[P, Row, R any] struct {
 	Unpaged bool
 	// ID is whose tags the filter of TagParams looks at; where it is nil, that is the row's field ID.
 	ID func(row *Row) cloud.ID
+	// Ranked, optional, gives the rows of a call by their place, where an index holds exactly the rows that are shown, in
+	// their order: a page of a long list then costs no more than a page. Not asked where a keyword or tags filter.
+	Ranked func(c *Call, p *P) (Ranked[Row], bool)
 	// ViewFor stands instead of View where the parameters say what a row tells (details=).
 	ViewFor func(c *Call, p *P, row *Row) R
+}
+
+// Ranked are rows that can be counted and skipped without looking at them.
+type Ranked[Row any] struct {
+	Count int
+	Skip  func(n int) iter.Seq[*Row]
 }
 
 // List is the handler of every list command.

@@ -88,6 +88,9 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 			return nil, err
 		}
 	}
+	if out, ok := l.ranked(c, p, lp, from, to); ok {
+		return out, nil
+	}
 	rows, err := l.Rows(c, p)
 	if err != nil || rows == nil {
 		return &listing[R]{}, err
@@ -120,6 +123,30 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 		}
 	}
 	return out, nil
+}
+
+// ranked makes a page of rows that can be skipped.
+func (l Lister[P, Row, R]) ranked(c *Call, p *P, lp *ListParams, from, to int) (any, bool) {
+	if t, ok := any(p).(tagged); l.Ranked == nil || lp.Keyword != "" || ok && len(t.tags()) > 0 {
+		return nil, false
+	}
+	rows, ok := l.Ranked(c, p)
+	if !ok {
+		return nil, false
+	}
+	out := &listing[R]{count: rows.Count}
+	if from >= rows.Count {
+		return out, true
+	}
+	to = min(to, rows.Count)
+	out.rows = make([]R, 0, to-from)
+	for row := range rows.Skip(from) {
+		if len(out.rows) == to-from {
+			break
+		}
+		out.rows = append(out.rows, l.view(c, p, row))
+	}
+	return out, true
 }
 
 func (l Lister[P, Row, R]) view(c *Call, p *P, row *Row) R {

@@ -153,8 +153,11 @@ func (t *Table[R]) decode(id cloud.ID, row []byte) *R {
 	return r
 }
 
-// Get returns the row, a copy the caller may keep and change.
+// Get returns the row, a copy the caller may keep and change (but see Remember).
 func (t *Table[R]) Get(r Reader, id cloud.ID) (*R, bool) {
+	if m, ok := r.(*remembering); ok {
+		return remembered(t, m, id)
+	}
 	_, row, ok := r.table(&t.core, false).row(id)
 	if !ok {
 		return nil, false
@@ -183,6 +186,18 @@ func (t *Table[R]) All(r Reader) iter.Seq[*R] {
 	rows := r.table(&t.core, true).rows
 	return func(yield func(*R) bool) {
 		rows.ascend("", func(k []byte, v string) bool {
+			_, row := splitRow(v)
+			return yield(t.decode(cloud.ID(k), row))
+		})
+	}
+}
+
+// SkipAll yields the rows All would yield but for the first n, which it does not
+// walk over.
+func (t *Table[R]) SkipAll(r Reader, n int) iter.Seq[*R] {
+	rows := r.table(&t.core, true).rows
+	return func(yield func(*R) bool) {
+		rows.skip(n, func(k []byte, v string) bool {
 			_, row := splitRow(v)
 			return yield(t.decode(cloud.ID(k), row))
 		})

@@ -47,7 +47,7 @@ func (counter) Count(tx *store.Tx, account cloud.ID, t cloud.ResourceType, delta
 // world is a zone with one host whose agent works, and one network of a-user.
 type world struct {
 	*apitest.Cloud
-	t     *testing.T
+	t     testing.TB
 	area  *compute.Area
 	agent *computetest.Agent
 	host  *cloud.Host
@@ -104,7 +104,7 @@ func entities() []api.Entity {
 	}
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, agent: computetest.NewAgent()}
 	w.Cloud = apitest.New(t, apitest.Config{
@@ -160,7 +160,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // runAgent lets the host work in the background as an agent would.
-func (w *world) runAgent(t *testing.T) {
+func (w *world) runAgent(t testing.TB) {
 	watch := w.Replica.DB().Watch(tables.VMs, tables.Volumes)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
