@@ -174,16 +174,6 @@ func (t *Tree) Glob(pattern string) []string {
 	return found
 }
 
-// Merge adds all entries of other; where both have a path, other's wins.
-func (t *Tree) Merge(other *Tree) error {
-	for _, e := range other.All() {
-		if err := t.Add(*e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // AddFile puts a file owned by root.
 func (t *Tree) AddFile(p string, perm uint32, data []byte) error {
 	return t.Add(Entry{Path: p, Kind: File, Perm: perm, Data: data})

@@ -79,19 +79,6 @@ func (k *Kernel) SetCarrier(name string, carrier bool) {
 	}
 }
 
-// RemoveLink removes a link and everything that hangs on it.
-func (k *Kernel) RemoveLink(name string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i, l := range k.links {
-		if l.Name == name {
-			k.dropRoutes(func(r kernel.Route) bool { return r.LinkIndex == l.Index })
-			k.links = slices.Delete(k.links, i, i+1)
-			return
-		}
-	}
-}
-
 // FailOn makes every change whose description has the given prefix fail with err; nil err ends it.
 func (k *Kernel) FailOn(prefix string, err error) {
 	k.mu.Lock()
