@@ -29,6 +29,8 @@ const asking = 16
 
 // Deps is what the commands need.
 type Deps struct {
+	// Limit, optional, is shared with other commands that look at passwords.
+	Limit *Limiter
 	// Directory, optional, asks the user's directories whether a password is right. It is asked where the password kept
 	// here is another, or none is kept.
 	Directory func(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error)
@@ -36,7 +38,10 @@ type Deps struct {
 
 // Commands lists the commands. Their limiter is shared by all calls.
 func Commands(d Deps) []api.Command {
-	h := &handlers{Deps: d, limit: NewLimiter(), slots: make(chan struct{}, hashers), asks: make(chan struct{}, asking)}
+	if d.Limit == nil {
+		d.Limit = NewLimiter()
+	}
+	h := &handlers{Deps: d, limit: d.Limit, slots: make(chan struct{}, hashers), asks: make(chan struct{}, asking)}
 	return []api.Command{h.login(), logout()}
 }
 
@@ -86,7 +91,7 @@ func (h *handlers) login() api.Command {
 			if !h.limit.Allow(c.Now, keys...) {
 				return Login{}, cloud.Errorf(cloud.TooManyRequests, "Too many failed logins; try again later")
 			}
-			if !h.check(c, u, p.Password) && !h.ask(c, u, a, p.Password) {
+			if !h.check(c, u, p.Password, keys) && (!h.limit.Allow(c.Now, keys...) || !h.ask(c, u, a, p.Password)) {
 				h.limit.Failed(c.Now, keys...)
 				c.Log.Warn("login failed", "username", p.Username, "from", clientHost(x.Request.RemoteAddr))
 				return Login{}, errLogin
@@ -141,12 +146,16 @@ func find(r store.Reader, p *loginParams) (*cloud.User, *cloud.Account, *cloud.D
 	return u, a, d
 }
 
-// check hashes, for a user that does not exist, too.
-func (h *handlers) check(c *api.Call, u *cloud.User, p cloud.Secret) bool {
+// check hashes, for a user that does not exist, too. It asks the limit again when its turn comes: of many tries at once,
+// those behind the first wrong ones have been let in before these were counted.
+func (h *handlers) check(c *api.Call, u *cloud.User, p cloud.Secret, keys []string) bool {
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-c.Context().Done():
+		return false
+	}
+	if !h.limit.Allow(c.Now, keys...) {
 		return false
 	}
 	if u == nil {

@@ -30,17 +30,53 @@ type passwords struct {
 	checked string // the hash that the current one was found to fit
 }
 
-func prepare(c *api.Call, p *updateParams) (passwords, error) {
+// prepare hashes only for a caller that may change the user, and looks at no password after too many wrong ones: whoever
+// has a user's session must not find out its password.
+func (d Deps) prepare(c *api.Call, p *updateParams) (passwords, error) {
 	var x passwords
+	if p.Current == "" && p.Password == "" {
+		return x, nil
+	}
+	u, err := mayHold(c, p.ID)
+	if err != nil {
+		return x, err
+	}
+	select {
+	case d.hashing <- struct{}{}:
+		defer func() { <-d.hashing }()
+	case <-c.Context().Done():
+		return x, c.Context().Err()
+	}
 	if p.Current != "" {
-		if u, ok := tables.Users.Get(c.Read, p.ID); ok && identity.CheckPassword(u.PasswordHash, p.Current) {
-			x.checked = u.PasswordHash
+		if err := d.check(c, u, p.Current); err != nil {
+			return x, err
 		}
+		x.checked = u.PasswordHash
 	}
 	if p.Password != "" {
 		x.hash = identity.HashPassword(p.Password)
 	}
 	return x, nil
+}
+
+// check refuses a current password that is wrong.
+func (d Deps) check(c *api.Call, u *cloud.User, current cloud.Secret) error {
+	key := "user " + u.ID.String()
+	if d.Attempts != nil && !d.Attempts.Allow(c.Now, key) {
+		return cloud.Errorf(cloud.TooManyRequests, "Too many wrong passwords; try again later")
+	}
+	ok := identity.CheckPassword(u.PasswordHash, current)
+	switch {
+	case d.Attempts == nil:
+	case ok:
+		d.Attempts.Succeeded(key)
+	default:
+		d.Attempts.Failed(c.Now, key)
+	}
+	if !ok {
+		return cloud.Errorf(cloud.Invalid, "Current password is incorrect.")
+	}
+	return nil
 }
 
 // minKey is the shortest key that somebody may choose: 128 bits in hexadecimal.
@@ -50,7 +86,7 @@ func (d Deps) update() api.Command {
 	return api.Command{
 		Name: "updateUser", Doc: "Changes a user: its names, its password or its API keys.", Roles: api.Everyone,
 		Event: "USER.UPDATE", Entity: "User", Object: "user",
-		Run: api.ChangeWith(prepare, func(c *api.Call, tx *store.Tx, p *updateParams, x passwords) (View, error) {
+		Run: api.ChangeWith(d.prepare, func(c *api.Call, tx *store.Tx, p *updateParams, x passwords) (View, error) {
 			// Whoever sets a password or a key can become that user, and a mail address or a name is half of that.
 			u, err := mayHold(c, p.ID)
 			if err != nil {

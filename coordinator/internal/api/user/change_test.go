@@ -1,6 +1,10 @@
 package user_test
 
-import "testing"
+import (
+	"slices"
+	"testing"
+	"time"
+)
 
 func TestLifeOfAUser(t *testing.T) {
 	c := world(t)
@@ -34,4 +38,45 @@ func TestLifeOfAUser(t *testing.T) {
 	}
 	gone := c.Must("root", "deleteUser", "id", id)
 	c.Golden("deleteUser", gone)
+}
+
+// attempts is a limit that is told what to allow.
+type attempts struct {
+	refuse bool
+	failed []string
+}
+
+func (a *attempts) Allow(time.Time, ...string) bool    { return !a.refuse }
+func (a *attempts) Failed(_ time.Time, keys ...string) { a.failed = append(a.failed, keys...) }
+func (a *attempts) Succeeded(...string)                { a.failed = nil }
+
+// Whoever has a session of a user does not find out its password by updateUser: wrong ones count as those of login do.
+func TestCurrentPasswordIsNotGuessed(t *testing.T) {
+	var limit attempts
+	c := worldWith(t, &limit)
+	id := c.Users["a-user"].User.ID.String()
+	c.Must("root", "updateUser", "id", id, "password", "the first")
+	change := func(current string, want int) {
+		t.Helper()
+		if a := c.Call("a-user", "updateUser", "id", id, "password", "the second", "currentpassword", current); a.Status != want {
+			t.Errorf("current password %q: %s, want %d", current, a.Raw, want)
+		}
+	}
+	change("wrong", 431)
+	change("wrong too", 431)
+	if want := []string{"user " + id, "user " + id}; !slices.Equal(limit.failed, want) {
+		t.Errorf("counted %v, want %v", limit.failed, want)
+	}
+	// Of a user that the caller may not change nothing is looked at.
+	c.Call("a-user", "updateUser", "id", c.Users["a-other"].User.ID.String(), "password", "x", "currentpassword", "y")
+	if len(limit.failed) != 2 {
+		t.Errorf("counted %v", limit.failed)
+	}
+	limit.refuse = true
+	change("the first", 429)
+	limit.refuse = false
+	change("the first", 200)
+	if limit.failed != nil {
+		t.Errorf("still counted: %v", limit.failed)
+	}
 }

@@ -4,6 +4,7 @@ package user
 import (
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/role"
@@ -15,7 +16,20 @@ import (
 )
 
 // Deps is what the commands need.
-type Deps struct{ Seal *seal.Keeper }
+type Deps struct {
+	Seal *seal.Keeper
+	// Attempts, optional, counts wrong passwords together with those of login.
+	Attempts Attempts
+	// hashing bounds how many passwords updateUser hashes at once; each takes 19 MiB for the time.
+	hashing chan struct{}
+}
+
+// Attempts bounds guesses of passwords; *session.Limiter is one.
+type Attempts interface {
+	Allow(now time.Time, keys ...string) bool
+	Failed(now time.Time, keys ...string)
+	Succeeded(keys ...string)
+}
 
 // Entities lists the entity of users.
 func Entities() []api.Entity {
@@ -33,6 +47,7 @@ func Entities() []api.Entity {
 
 // Commands lists the commands.
 func Commands(d Deps) []api.Command {
+	d.hashing = make(chan struct{}, 1)
 	return []api.Command{list(), get(), d.register(), d.keys(), create(), d.update(), remove(), lock(), enable(), disable()}
 }
 

@@ -12,9 +12,11 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/seal"
 )
 
-func world(t *testing.T) *apitest.Cloud {
+func world(t *testing.T) *apitest.Cloud { return worldWith(t, nil) }
+
+func worldWith(t *testing.T, a user.Attempts) *apitest.Cloud {
 	return apitest.New(t, apitest.Config{
-		Make: func(k *seal.Keeper) []api.Command { return user.Commands(user.Deps{Seal: k}) },
+		Make: func(k *seal.Keeper) []api.Command { return user.Commands(user.Deps{Seal: k, Attempts: a}) },
 	})
 }
 
