@@ -139,6 +139,7 @@ type NetworkOffering struct {
 	Details           map[string]string `row:"23"`
 	DomainIDs         []ID              `row:"24"`
 	ZoneIDs           []ID              `row:"25"`
+	SortKey           int32             `row:"26"` // lists show lower ones first
 	Unknown           Unknown
 }
 

@@ -197,6 +197,7 @@ func checkCapabilities(wanted map[string]cloud.OfferedService, service string, c
 type OfferingChange struct {
 	Name, DisplayText, Availability, State string
 	Tags                                   *string
+	SortKey                                *int32
 }
 
 // UpdateOffering changes a network offering.
@@ -216,6 +217,9 @@ func (a *Area) UpdateOffering(tx *store.Tx, o *cloud.NetworkOffering, c Offering
 	}
 	if c.Tags != nil {
 		o.Tags = SplitTags(*c.Tags)
+	}
+	if c.SortKey != nil {
+		o.SortKey = *c.SortKey
 	}
 	switch {
 	case c.State == "":

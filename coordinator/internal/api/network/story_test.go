@@ -218,6 +218,13 @@ func (s *story) infrastructure() {
 	s.golden("updateNetworkOffering", "updateNetworkOffering", s.Must("root", "updateNetworkOffering", "id", s.ids["offering"], "state", "Enabled"))
 	s.list("a-user", "listNetworkOfferings")
 	s.list("root", "listSupportedNetworkServices")
+	for _, key := range []string{"1", "-1", "0"} { // the others have 0 and are older
+		s.Must("root", "updateNetworkOffering", "id", s.ids["offering"], "sortkey", key)
+		first := s.Must("root", "listNetworkOfferings").String("networkoffering.0.id") == s.ids["offering"]
+		if first != (key == "-1") {
+			s.t.Errorf("with the sort key %s the offering is first: %v", key, first)
+		}
+	}
 }
 
 // deploy writes a VM of an account on a network and has it run.

@@ -123,7 +123,7 @@ func (h handlers) list() api.Command {
 			Visible: visible,
 			Keyword: func(o *cloud.NetworkOffering) string { return o.Name + "\n" + o.DisplayText },
 			Less: func(a, b *cloud.NetworkOffering) int {
-				return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
+				return cmp.Or(cmp.Compare(a.SortKey, b.SortKey), a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
 			},
 			View: func(c *api.Call, o *cloud.NetworkOffering) Answer { return view(c.Read, o) },
 		}),
@@ -157,7 +157,7 @@ type updateParams struct {
 	Name         string   `api:"name" doc:"new name"`
 	DisplayText  string   `api:"displaytext" len:"4096" doc:"new description"`
 	Availability string   `api:"availability" doc:"Optional or Required"`
-	SortKey      int      `api:"sortkey" doc:"kept for clients, not used"`
+	SortKey      *int32   `type:"integer" api:"sortkey" doc:"its place in lists: lower ones first"`
 	State        string   `api:"state" doc:"Enabled or Disabled"`
 	Tags         *string  `api:"tags" len:"4096" since:"4.13" doc:"new tags"`
 }
@@ -173,7 +173,7 @@ func (h handlers) update() api.Command {
 			}
 			c.Describe(o.ID, "Network offering "+o.Name)
 			err := h.Area.UpdateOffering(tx, o, network.OfferingChange{
-				Name: p.Name, DisplayText: p.DisplayText, Availability: p.Availability, State: p.State, Tags: p.Tags,
+				Name: p.Name, DisplayText: p.DisplayText, Availability: p.Availability, State: p.State, Tags: p.Tags, SortKey: p.SortKey,
 			})
 			return view(tx, o), err
 		}),

@@ -118,8 +118,7 @@ func create() api.Command {
 }
 
 type removeParams struct {
-	ID     cloud.ID `api:"id,required" ref:"storagepool" doc:"the pool"`
-	Forced bool     `api:"forced" doc:"accepted for older tools: a pool with volumes is never removed"`
+	ID cloud.ID `api:"id,required" ref:"storagepool" doc:"the pool"`
 }
 
 func remove() api.Command {

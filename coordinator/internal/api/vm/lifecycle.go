@@ -111,8 +111,7 @@ func (h handlers) stop() api.Command {
 }
 
 type rebootParams struct {
-	ID     cloud.ID `api:"id,required" ref:"virtualmachine" doc:"the VM"`
-	Forced bool     `api:"forced" since:"4.16" doc:"accepted; a guest that does not shut down is reset anyway"`
+	ID cloud.ID `api:"id,required" ref:"virtualmachine" doc:"the VM"`
 }
 
 func (h handlers) reboot() api.Command {
