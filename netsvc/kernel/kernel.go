@@ -121,8 +121,10 @@ func (k *Kernel) Links() ([]Link, error) {
 		if a.Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		link := Link{Index: a.Index, Name: a.Name, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0,
-			NoCarrier: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP == 0}
+		link := Link{
+			Index: a.Index, Name: a.Name, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0,
+			NoCarrier: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP == 0,
+		}
 		if len(a.HardwareAddr) == len(link.MAC) {
 			link.MAC = MAC(a.HardwareAddr)
 		}

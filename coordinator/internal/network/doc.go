@@ -99,8 +99,10 @@ var (
 
 // Settings lists the settings this area honours.
 func Settings() []*settings.Def {
-	return []*settings.Def{domainSuffix, gcWait, cidrLimit, vxlanMTU, vlanMTU, macPrefix, leaseSeconds, confirmWait, routerPlacement, routerTemplate,
-		replaceWait}
+	return []*settings.Def{
+		domainSuffix, gcWait, cidrLimit, vxlanMTU, vlanMTU, macPrefix, leaseSeconds, confirmWait, routerPlacement, routerTemplate,
+		replaceWait,
+	}
 }
 
 // ConfirmWait is how long a job of this area may wait for a host.

@@ -299,8 +299,10 @@ func TestReplacementThatFails(t *testing.T) {
 		f    func(w *world, fresh *cloud.Router)
 		want string
 	}{
-		{"timeout", func(w *world, _ *cloud.Router) { w.clock.advance(10 * time.Minute) },
-			"router r-2-VM on host h1, which is Up, did not become ready: nat: no iptables"},
+		{
+			"timeout", func(w *world, _ *cloud.Router) { w.clock.advance(10 * time.Minute) },
+			"router r-2-VM on host h1, which is Up, did not become ready: nat: no iptables",
+		},
 		{"failed", func(w *world, fresh *cloud.Router) {
 			w.foldVM(fresh, func(o *hostspec.SystemVMObservation) {
 				o.Vm.State, o.Vm.Error = hostspec.VmState_VM_STATE_FAILED, "root.squashfs does not have its checksum"

@@ -159,7 +159,7 @@ func (c Completer) lister(cmd *catalog.Command, p *catalog.Parameter) *catalog.C
 	if x := c.Catalog.Find(first); x != nil && strings.HasPrefix(x.Name, "list") {
 		return x
 	}
-	noun := ""
+	var noun string
 	switch {
 	case p.Name == "id" || p.Name == "ids":
 		noun = strings.ToLower(cmd.Name[len(catalog.Verb(cmd.Name)):])
