@@ -35,6 +35,10 @@ help: ## list the targets
 deps: ## install the Debian packages that sandbox and test need (root)
 	@go run ./packaging/deps
 
+.PHONY: deps-sandbox
+deps-sandbox:
+	@go run ./packaging/deps -sandbox
+
 .PHONY: build
 build: ## build the static programs into bin/
 	@mkdir -p $(BIN)
@@ -47,7 +51,7 @@ images: ## build the guest and system-VM images into bin/images/
 	@go run ./images/cmd/wisp-image build systemvm -o $(BIN)/images -version $(VERSION)
 
 .PHONY: sandbox
-sandbox: deps build ## a cloud with a running VM on this machine (HOSTS=1..3, ROUTER=host or vm)
+sandbox: deps-sandbox build ## a cloud with a running VM on this machine (HOSTS=1..3, ROUTER=host or vm)
 	@bin/wisp-sandbox up -hosts $(HOSTS) -router $(ROUTER)
 
 .PHONY: sandbox-down

@@ -12,8 +12,8 @@ type dependency struct {
 	why string
 }
 
-// dependencies is everything `make sandbox` and `make test` need beyond Go,
-// make and git.
+// dependencies is everything `make sandbox` needs beyond Go, make and git, and
+// most of what `make test` does.
 //
 // libvirt-daemon-system is left out on purpose: it brings the service units,
 // the users and the default network. Lab hosts bring their own configuration,
@@ -51,14 +51,11 @@ var dependencies = []dependency{
 	{paths("python3"), []string{"python3"}, "run the API's real clients"},
 	{distPackage("cs"), []string{"python3-cs"}, "a real client of the API"},
 	{distPackage("libcloud"), []string{"python3-libcloud"}, "a real client of the API"},
-	{paths("slapd"), []string{"slapd"}, "a real directory for logins in tests"},
 	{paths("udhcpc"), []string{"udhcpc"}, "a real DHCP client in namespace tests"},
 	{paths("dhclient"), []string{"isc-dhcp-client"}, "another DHCP client in namespace tests"},
 	{paths("dig"), []string{"bind9-dnsutils", "dnsutils"}, "a DNS client in namespace tests"},
 	{paths("wget"), []string{"wget"}, "the client of the password service that guests use"},
 	{paths("curl"), []string{"curl"}, "ask the guest in tests"},
-	{[]string{"/usr/share/bash-completion/bash_completion"}, []string{"bash-completion"}, "complete the words of wisp in tests"},
-	{paths("fish"), []string{"fish"}, "complete the words of wisp in tests"},
 	{paths("ssh"), []string{"openssh-client"}, "log in to guests in tests"},
 	{[]string{"/etc/ssl/certs/ca-certificates.crt"}, []string{"ca-certificates"}, "fetch Go modules"},
 }
@@ -76,4 +73,13 @@ func paths(name string) []string {
 // distribution's interpreter, so a module elsewhere would not do.
 func distPackage(name string) []string {
 	return []string{"/usr/lib/python3/dist-packages/" + name + "/__init__.py"}
+}
+
+// testDependencies is what `make test` needs beyond that: daemons and shells that
+// nobody who only looks at the sandbox wants on the machine. (slapd would be
+// started with the next boot.)
+var testDependencies = []dependency{
+	{paths("slapd"), []string{"slapd"}, "a real directory for logins in tests"},
+	{[]string{"/usr/share/bash-completion/bash_completion"}, []string{"bash-completion"}, "complete the words of wisp in tests"},
+	{paths("fish"), []string{"fish"}, "complete the words of wisp in tests"},
 }

@@ -6,6 +6,7 @@
 // are installed, a policy-rc.d that forbids starting is in place (see
 // invoke-rc.d(8)) unless the machine has its own.
 //
+// With -sandbox it leaves out what only the tests need.
 // With -n it only says what is missing and exits 1 if something is.
 package main
 
@@ -27,17 +28,22 @@ import (
 
 func main() {
 	dry := flag.Bool("n", false, "only say what is missing")
+	sandbox := flag.Bool("sandbox", false, "only what the sandbox needs")
 	flag.Parse()
+	all := dependencies
+	if !*sandbox {
+		all = slices.Concat(dependencies, testDependencies)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dry, os.Stdout); err != nil {
+	if err := run(ctx, all, *dry, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "deps:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dry bool, out io.Writer) error {
-	missing := findMissing(dependencies, exists)
+func run(ctx context.Context, all []dependency, dry bool, out io.Writer) error {
+	missing := findMissing(all, exists)
 	if len(missing) == 0 {
 		fmt.Fprintln(out, "deps: nothing to install")
 		return nil
