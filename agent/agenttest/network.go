@@ -38,7 +38,12 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 			continue
 		}
 		h.links[id] = true
-		results[id] = fabric.Result{Plugged: true, MTU: 1450}
+		r := fabric.Result{Plugged: true, MTU: 1450}
+		if n.GetServices() != nil {
+			r.Serving = netrun.Instance(id, n.GetIncarnation())
+			r.Instances = []string{r.Serving}
+		}
+		results[id] = r
 	}
 	for _, a := range want.Appliances {
 		results[a.ID] = fabric.Result{Plugged: true}
@@ -88,7 +93,7 @@ func (s *simServices) Apply(want map[string]*netspec.NetSpec, keep map[string]bo
 		s.specs[id] = spec
 	}
 	for id := range s.specs {
-		if want[id] == nil && !keep[id] {
+		if want[id] == nil && !keep[netrun.NetworkOf(id)] {
 			delete(s.specs, id)
 			changed = true
 		}
@@ -173,11 +178,11 @@ func (s *simServices) Status(id string) netrun.Status {
 	}
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
-	if err := s.h.broken(OpServices, id); err != nil {
+	if err := s.h.broken(OpServices, netrun.NetworkOf(id)); err != nil {
 		return netrun.Status{Err: err}
 	}
 	o := &netspec.Observation{
-		NetworkId: id, AppliedGeneration: spec.GetGeneration(), TriedGeneration: spec.GetGeneration(),
+		NetworkId: netrun.NetworkOf(id), AppliedGeneration: spec.GetGeneration(), TriedGeneration: spec.GetGeneration(),
 		Version: s.h.options.Version, StartedUnixMs: s.started.UnixMilli(),
 	}
 	macs := map[string]bool{}

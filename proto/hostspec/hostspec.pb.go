@@ -2321,7 +2321,7 @@ type NetworkObservation struct {
 	Services *netspec.Observation   `protobuf:"bytes,4,opt,name=services,proto3" json:"services,omitempty"`
 	// Drift repaired since the agent started (bridge, tunnel, tap, namespace, process).
 	Repairs uint64 `protobuf:"varint,5,opt,name=repairs,proto3" json:"repairs,omitempty"`
-	// Incarnation of the namespace that services speaks for. 0 from agents that do not tell.
+	// Incarnation of the namespace that services speaks for. 0 for the first; an agent that does not know of incarnations never confirms a replacement.
 	Incarnation   uint64 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

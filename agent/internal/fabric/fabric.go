@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/wispcloud/wisp/agent/internal/netrun"
 	"github.com/wispcloud/wisp/proto/hostspec"
 )
 
@@ -29,8 +30,8 @@ type Config struct {
 	// Underlay the operator chose; empty fields are found out.
 	UnderlayDevice  string
 	UnderlayAddress netip.Addr
-	// Holder returns the process that lives in a network's namespace, 0 for none.
-	Holder func(networkID string) int
+	// Holder returns the process that lives in the namespace of an instance, 0 for none.
+	Holder func(instance string) int
 	Log    *slog.Logger
 }
 
@@ -49,6 +50,10 @@ type Want struct {
 	Taps map[string]Tap
 	// Appliances are system VMs; their results are filed under their own ids.
 	Appliances []Appliance
+	// Ready are the ids of networks whose services in the wanted incarnation have applied what they shall, whole.
+	Ready map[string]bool
+	// Running are the instances whose services have not ended: their namespaces stay.
+	Running map[string]bool
 	// Keep are the ids of networks that are not in Networks but must be left as they are.
 	Keep map[string]bool
 }
@@ -58,6 +63,10 @@ type Result struct {
 	Err error
 	// Plugged: the bridge is there and guests can be plugged in, whatever else is broken.
 	Plugged bool
+	// Serving is the instance whose legs are plugged in, "" where no services are wanted.
+	Serving string
+	// Instances that shall have services: the one that serves, and the one that shall.
+	Instances []string
 	// MTU of the bridge.
 	MTU uint32
 	// Absent are the taps of this network's NICs that do not exist.
@@ -85,9 +94,13 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		changed, err := f.applyNetwork(shot, n, want.Taps, kept)
+		p, err := shot.plan(n, want, kept)
+		if err != nil {
+			return nil, err
+		}
+		changed, err := f.applyNetwork(shot, n, p, want.Taps, kept)
 		id := n.GetId()
-		if changed && f.made[id] {
+		if changed && f.made[id] && len(p.others) == 0 {
 			f.repairs[id]++
 			f.log.Warn("repaired network", "network", id, "repairs", f.repairs[id])
 		}
@@ -96,7 +109,7 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 		} else {
 			err = fmt.Errorf("make network %s: %w", id, err)
 		}
-		r := Result{Err: err, Repairs: f.repairs[id], Absent: map[string]bool{}}
+		r := Result{Err: err, Repairs: f.repairs[id], Absent: map[string]bool{}, Serving: p.serving, Instances: p.instances()}
 		if bridge := shot.byName[bridgeName(n.GetNumber())]; bridge != nil && shot.ours(bridge) {
 			r.Plugged, r.MTU = true, uint32(bridge.Attrs().MTU)
 		}
@@ -114,7 +127,7 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 }
 
 // applyNetwork makes one network; the names of its links go to kept, even when it fails half-way.
-func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, taps map[string]Tap, kept map[string]bool) (bool, error) {
+func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, p plan, taps map[string]Tap, kept map[string]bool) (bool, error) {
 	underlay, err := f.underlay(shot, n.GetDevice())
 	if err != nil {
 		return false, err
@@ -136,38 +149,26 @@ func (f *Fabric) applyNetwork(shot *snapshot, n *hostspec.Network, taps map[stri
 			kept[l.Peer] = true
 		}
 	}
-	changed := false
-	ids := namespaceIDs{}
-	var namespace *os.File
-	if n.GetServices() != nil {
-		made, err := ensureNamespace(NamespaceName(n.GetId()), f.config.Holder(n.GetId()))
-		changed = changed || made
-		if err != nil {
-			return changed, err
-		}
-		namespace, err = os.Open(NamespacePath(n.GetId()))
-		if err != nil {
-			return changed, fmt.Errorf("open namespace: %w", err)
-		}
-		defer func() { _ = namespace.Close() }()
-		if id, err := netlink.GetNetNsIdByFd(int(namespace.Fd())); err == nil {
-			ids[NamespaceName(n.GetId())] = id
-		}
+	changed, broken := f.applyLinks(shot, links, nil, nil)
+	c, err := f.applyInstances(shot, n, p, links[0], kept)
+	changed, broken = changed || c, errors.Join(broken, err)
+	if shot.byName[links[0].Name] == nil {
+		return changed, broken
 	}
-	var broken error
+	c, err = f.plugTaps(shot, n.GetId(), links[0].Name, taps, links[0].MTU)
+	return changed || c, errors.Join(broken, err)
+}
+
+// applyLinks applies all, whatever one of them says: a missing public bridge must not take DHCP away.
+func (f *Fabric) applyLinks(shot *snapshot, links []Link, ids namespaceIDs, namespace *os.File) (changed bool, broken error) {
 	for _, l := range links {
 		c, err := f.applyLink(shot, l, ids, namespace)
 		changed = changed || c
 		if err != nil {
-			// The other links are still made: a missing public bridge must not take DHCP away.
 			broken = errors.Join(broken, fmt.Errorf("link %s: %w", l.Name, err))
 		}
 	}
-	if shot.byName[links[0].Name] == nil {
-		return changed, broken
-	}
-	c, err := f.plugTaps(shot, n.GetId(), links[0].Name, taps, links[0].MTU)
-	return changed || c, errors.Join(broken, err)
+	return changed, broken
 }
 
 func (f *Fabric) applyLink(shot *snapshot, want Link, ids namespaceIDs, namespace *os.File) (changed bool, err error) {
@@ -248,7 +249,7 @@ func (f *Fabric) make(shot *snapshot, want Link, namespace *os.File) (netlink.Li
 func (f *Fabric) sweep(shot *snapshot, want Want, kept map[string]bool) error {
 	wanted := map[string]bool{}
 	for _, n := range want.Networks {
-		wanted[n.GetId()] = n.GetServices() != nil
+		wanted[n.GetId()] = true
 	}
 	var errs []error
 	for _, bridges := range []bool{false, true} {
@@ -267,14 +268,14 @@ func (f *Fabric) sweep(shot *snapshot, want Want, kept map[string]bool) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, id := range ids {
-		if wanted[id] || want.Keep[id] {
+		if kept[NamespaceName(id)] || want.Keep[netrun.NetworkOf(id)] {
 			continue
 		}
-		f.log.Info("removing namespace", "network", id)
+		f.log.Info("removing namespace", "instance", id)
 		errs = append(errs, removeNamespace(NamespaceName(id)))
 	}
 	for id := range f.made {
-		if _, ok := wanted[id]; !ok && !want.Keep[id] {
+		if !wanted[id] && !want.Keep[id] {
 			delete(f.made, id)
 			delete(f.repairs, id)
 		}
@@ -290,7 +291,7 @@ func (f *Fabric) spared(l netlink.Link, want Want) bool {
 	}
 	var id string
 	if n, err := fmt.Sscanf(l.Attrs().Alias, "wisp network %s", &id); err == nil && n == 1 {
-		return want.Keep[id]
+		return want.Keep[netrun.NetworkOf(id)]
 	}
 	return true
 }

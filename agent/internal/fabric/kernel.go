@@ -187,6 +187,10 @@ func (s *snapshot) shape(want Link, have netlink.Link) (changed bool, err error)
 			return true, fmt.Errorf("set mtu %d: %w", want.MTU, err)
 		}
 	}
+	if want.Off {
+		c, err := disconnect(have)
+		return changed || c, err
+	}
 	if want.Master != "" {
 		c, err := s.plug(have, want.Master, want.Isolated)
 		changed = changed || c

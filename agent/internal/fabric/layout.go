@@ -41,7 +41,7 @@ func hashed(prefix string, parts ...string) string {
 	return prefix + code[:12]
 }
 
-func legName(network, leg string) string { return hashed("wlg", network, leg) }
+func legName(instance, leg string) string { return hashed("wlg", instance, leg) }
 
 // TapName is the name of the tap of a NIC.
 func TapName(nicID string) string { return hashed("wtp", nicID) }
@@ -49,8 +49,8 @@ func TapName(nicID string) string { return hashed("wtp", nicID) }
 // BridgeName is the name of a network's own bridge.
 func BridgeName(n *hostspec.Network) string { return bridgeName(n.GetNumber()) }
 
-// NamespaceName is the name of the namespace of a network's services, below /run/netns.
-func NamespaceName(networkID string) string { return "wisp-" + networkID }
+// NamespaceName is the name of the namespace of an instance of a network's services, below /run/netns.
+func NamespaceName(instance string) string { return "wisp-" + instance }
 
 // Sort of a link.
 type Sort string
@@ -72,6 +72,8 @@ type Link struct {
 	MTU   uint32
 	// Master is the bridge the link is a port of.
 	Master string
+	// Off keeps the link down and out of every bridge: it leads into a namespace that is not in charge.
+	Off bool
 	// Isolated ports exchange no frames with each other.
 	Isolated bool
 	// MAC, when the link needs a certain one.
@@ -100,7 +102,7 @@ type Underlay struct {
 	MTU     uint32
 }
 
-// Layout renders the links of one network in the order they must be made. underlay is that of the network's device.
+// Layout renders the links of one network, but for its legs, in the order they must be made. underlay is that of the network's device.
 // foreignBridge tells whether the network's device is a bridge.
 func Layout(n *hostspec.Network, underlay Underlay, foreignBridge bool) ([]Link, error) {
 	mtu := networkMTU(n, underlay)
@@ -135,7 +137,7 @@ func Layout(n *hostspec.Network, underlay Underlay, foreignBridge bool) ([]Link,
 				n.GetId(), n.GetDevice())
 		}
 	}
-	return append(links, legLinks(n, own, mtu)...), nil
+	return links, nil
 }
 
 func networkMTU(n *hostspec.Network, underlay Underlay) uint32 {
@@ -152,14 +154,15 @@ func networkMTU(n *hostspec.Network, underlay Underlay) uint32 {
 	return mtu
 }
 
-// legLinks are the veth pairs into the services' namespace, and what a tagged leg on a foreign bridge needs.
-func legLinks(n *hostspec.Network, own string, mtu uint32) []Link {
+// legLinks are the veth pairs into the namespace of one instance of the services, and what a tagged leg on a foreign
+// bridge needs. off: the instance is not in charge.
+func legLinks(n *hostspec.Network, instance string, own Link, off bool) []Link {
 	var links []Link
 	for _, leg := range n.GetLegs() {
 		l := Link{
-			Name: legName(n.GetId(), leg.GetName()), Sort: Veth, Alias: alias(n, "leg "+leg.GetName()), MTU: mtu,
-			Master: own, Isolated: leg.GetIsolated(),
-			Peer: leg.GetName(), PeerMAC: strings.ToLower(leg.GetMac()), PeerNamespace: NamespaceName(n.GetId()),
+			Name: legName(instance, leg.GetName()), Sort: Veth, Alias: "wisp network " + instance + " leg " + leg.GetName(),
+			MTU: own.MTU, Master: own.Name, Off: off, Isolated: leg.GetIsolated(),
+			Peer: leg.GetName(), PeerMAC: strings.ToLower(leg.GetMac()), PeerNamespace: NamespaceName(instance),
 		}
 		if leg.GetBridge() != "" {
 			l.Master, l.MTU = leg.GetBridge(), 0

@@ -17,9 +17,9 @@ const NamespaceDir = "/run/netns"
 
 const nsfsMagic = 0x6e736673 // NSFS_MAGIC of linux/magic.h
 
-// NamespacePath is the file a network's namespace is mounted on.
-func NamespacePath(networkID string) string {
-	return filepath.Join(NamespaceDir, NamespaceName(networkID))
+// NamespacePath is the file the namespace of an instance is mounted on.
+func NamespacePath(instance string) string {
+	return filepath.Join(NamespaceDir, NamespaceName(instance))
 }
 
 func isNamespace(path string) (bool, error) {
@@ -110,7 +110,7 @@ func removeNamespace(name string) error {
 	return nil
 }
 
-// namespaces lists the network ids whose namespaces exist.
+// namespaces lists the instances whose namespaces exist.
 func namespaces() ([]string, error) {
 	entries, err := os.ReadDir(NamespaceDir)
 	if errors.Is(err, os.ErrNotExist) {

@@ -265,8 +265,8 @@ func (h *Host) Ready() error {
 	return errors.Join(shot.ComputeErr, shot.NetworkErr)
 }
 
-// ServicePID is the process that serves a network, 0 for none.
-func (h *Host) ServicePID(networkID string) int { return h.services.Status(networkID).PID }
+// ServicePID is the process of an instance of a network's services, 0 for none.
+func (h *Host) ServicePID(instance string) int { return h.services.Status(instance).PID }
 
 // Connected says whether a coordinator listens, and why not.
 func (h *Host) Connected() (bool, error) { return h.link.Connected() }

@@ -272,7 +272,7 @@ func (l *Loop) networkObstacle(s *desired.State, id string) (err error, final bo
 		return r.Err, time.Since(since) > servicePatience
 	}
 	n := s.Networks[id]
-	if n.GetServices() == nil || l.config.Services.Status(id).Answering || time.Since(since) > servicePatience {
+	if n.GetServices() == nil || l.config.Services.Status(r.Serving).Answering || time.Since(since) > servicePatience {
 		return nil, false
 	}
 	return fmt.Errorf("services of network %s %w", id, errNotYet), false

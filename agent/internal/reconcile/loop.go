@@ -116,6 +116,8 @@ type Loop struct {
 	past map[string]*hostspec.Network
 	// Something waits for services to end, or to answer.
 	removing, waiting atomic.Bool
+	// Some network has an instance that waits to take over.
+	replacing atomic.Bool
 }
 
 // New makes a Loop that wants nothing yet.
@@ -154,7 +156,7 @@ func (l *Loop) WakeCompute() { l.compute.pokeSoon() }
 
 // ServicesChanged tells that the status of some network's services changed.
 func (l *Loop) ServicesChanged() {
-	if l.removing.Load() {
+	if l.removing.Load() || l.replacing.Load() {
 		l.network.poke()
 	}
 	if l.waiting.Load() {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wispcloud/wisp/agent/internal/desired"
 	"github.com/wispcloud/wisp/agent/internal/fabric"
+	"github.com/wispcloud/wisp/agent/internal/netrun"
 	"github.com/wispcloud/wisp/proto/hostspec"
 	"github.com/wispcloud/wisp/proto/netspec"
 )
@@ -17,11 +18,12 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 		return 0
 	}
 	want := fabric.Want{Keep: map[string]bool{}, Taps: map[string]fabric.Tap{}}
-	services := map[string]*netspec.NetSpec{}
+	want.Ready, want.Running = map[string]bool{}, l.config.Services.Present()
 	for _, n := range s.Networks {
 		want.Networks = append(want.Networks, n)
-		if n.GetServices() != nil {
-			services[n.GetId()] = n.GetServices()
+		if spec := n.GetServices(); spec != nil {
+			st := l.config.Services.Status(netrun.Instance(n.GetId(), n.GetIncarnation()))
+			want.Ready[n.GetId()] = st.Applied && st.Observation.GetAppliedGeneration() >= spec.GetGeneration()
 		}
 	}
 	for _, vm := range s.VMs {
@@ -29,6 +31,62 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 			want.Taps[fabric.TapName(nic.GetId())] = fabric.Tap{NetworkID: nic.GetNetworkId(), MAC: nic.GetMac()}
 		}
 	}
+	wantAppliances(s, &want)
+	held, problems := map[string]bool{}, map[string]bool{}
+	for key := range s.Problems {
+		if key.Kind == desired.Network {
+			held[key.ID], problems[key.ID] = true, true
+		}
+	}
+	l.holdUsed(s, held)
+	// What goes keeps its links until its services have ended in order.
+	for id := range held {
+		want.Keep[id] = true
+	}
+	for id := range want.Running {
+		if network := netrun.NetworkOf(id); s.Networks[network].GetServices() == nil {
+			want.Keep[network] = true
+		}
+	}
+	begin := time.Now()
+	results, err := l.config.Fabric.Apply(ctx, want)
+	if ctx.Err() != nil {
+		return 0
+	}
+	replacing := false
+	for _, r := range results {
+		replacing = replacing || len(r.Instances) > 1
+	}
+	l.replacing.Store(replacing)
+	services := instances(s, results, want.Running)
+	l.config.Services.Apply(services, held)
+	ending := 0
+	for id := range want.Running {
+		if services[id] == nil && !want.Keep[netrun.NetworkOf(id)] {
+			ending++
+		}
+	}
+	for id := range l.past {
+		if _, wanted := s.Networks[id]; !wanted && !want.Keep[id] && err == nil {
+			delete(l.past, id)
+		}
+	}
+	removing := len(want.Keep)+ending > len(problems)
+	if l.removing.Swap(removing) != removing {
+		l.config.Changed()
+	}
+	if l.putNetworks(results, err, s.Generation, begin) {
+		l.compute.poke()
+		l.config.Changed()
+	}
+	if len(want.Keep)+ending > len(held) {
+		return 200 * time.Millisecond
+	}
+	return 0
+}
+
+// wantAppliances adds the NICs of system VMs.
+func wantAppliances(s *desired.State, want *fabric.Want) {
 	for _, v := range s.SystemVMs {
 		a := fabric.Appliance{ID: v.GetId()}
 		for _, nic := range v.GetNics() {
@@ -42,45 +100,28 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 		}
 		want.Appliances = append(want.Appliances, a)
 	}
-	held, problems := map[string]bool{}, map[string]bool{}
-	for key := range s.Problems {
-		if key.Kind == desired.Network {
-			held[key.ID], problems[key.ID] = true, true
+}
+
+// instances that shall have services, with their specs. Where the fabric could not say which, none of those that run is
+// taken away.
+func instances(s *desired.State, results map[string]fabric.Result, running map[string]bool) map[string]*netspec.NetSpec {
+	services := map[string]*netspec.NetSpec{}
+	for id, n := range s.Networks {
+		if n.GetServices() == nil {
+			continue
+		}
+		services[netrun.Instance(id, n.GetIncarnation())] = n.GetServices()
+		r, looked := results[id]
+		for _, instance := range r.Instances {
+			services[instance] = n.GetServices()
+		}
+		for instance := range running {
+			if !looked && netrun.NetworkOf(instance) == id {
+				services[instance] = n.GetServices()
+			}
 		}
 	}
-	l.holdUsed(s, held)
-	// What goes keeps its links until its services have ended in order.
-	for id := range held {
-		want.Keep[id] = true
-	}
-	for id := range l.config.Services.Present() {
-		if _, wanted := services[id]; !wanted {
-			want.Keep[id] = true
-		}
-	}
-	begin := time.Now()
-	results, err := l.config.Fabric.Apply(ctx, want)
-	if ctx.Err() != nil {
-		return 0
-	}
-	l.config.Services.Apply(services, held)
-	for id := range l.past {
-		if _, wanted := s.Networks[id]; !wanted && !want.Keep[id] && err == nil {
-			delete(l.past, id)
-		}
-	}
-	removing := len(want.Keep) > len(problems)
-	if l.removing.Swap(removing) != removing {
-		l.config.Changed()
-	}
-	if l.putNetworks(results, err, s.Generation, begin) {
-		l.compute.poke()
-		l.config.Changed()
-	}
-	if len(want.Keep) > len(held) {
-		return 200 * time.Millisecond
-	}
-	return 0
+	return services
 }
 
 // holdUsed adds the networks that left the spec while a domain still has a link in them, and all of them until domains
@@ -127,7 +168,7 @@ func (l *Loop) putNetworks(results map[string]fabric.Result, err error, generati
 	changed = text(b.networkErr) != text(err) || len(results) != len(b.networks)
 	for id, r := range results {
 		old, ok := b.networks[id]
-		changed = changed || !ok || text(old.Err) != text(r.Err) || old.Repairs != r.Repairs || !maps.Equal(old.Absent, r.Absent)
+		changed = changed || !ok || text(old.Err) != text(r.Err) || old.Repairs != r.Repairs || old.Serving != r.Serving || !maps.Equal(old.Absent, r.Absent)
 	}
 	b.networkErr = err
 	if results != nil {

@@ -137,10 +137,15 @@ func (r *Reporter) networks(o *hostspec.HostObservation, state *desired.State, s
 			continue
 		}
 		result, done := shot.Networks[id]
-		status := r.s.Services(id)
-		n.Services = status.Observation
+		wanted := netrun.Instance(id, state.Networks[id].GetIncarnation())
+		serving := wanted
+		if result.Serving != "" {
+			serving = result.Serving
+		}
+		status := r.s.Services(serving)
+		n.Services, n.Incarnation = status.Observation, netrun.IncarnationOf(serving)
 		n.Repairs = result.Repairs + status.Restarts
-		n.Ready = done && result.Err == nil && (state.Networks[id].GetServices() == nil || status.Applied)
+		n.Ready = done && result.Err == nil && (state.Networks[id].GetServices() == nil || status.Applied && serving == wanted)
 		switch {
 		case result.Err != nil:
 			n.Error = result.Err.Error()
@@ -148,6 +153,9 @@ func (r *Reporter) networks(o *hostspec.HostObservation, state *desired.State, s
 			n.Error = shot.NetworkErr.Error()
 		case status.Err != nil:
 			n.Error = fmt.Sprintf("services: %v", status.Err)
+		}
+		if successor := r.s.Services(wanted); serving != wanted && n.Error == "" && successor.Err != nil {
+			n.Error = fmt.Sprintf("services that shall take over: %v", successor.Err)
 		}
 		whole = whole && n.Ready
 	}

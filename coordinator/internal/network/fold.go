@@ -77,7 +77,7 @@ func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *h
 	}
 	rt.Error = trouble(o)
 	// The namespace of before answers until the new one is in charge.
-	current := o.GetIncarnation() == 0 || o.GetIncarnation() >= n.Incarnation
+	current := o.GetIncarnation() >= n.Incarnation
 	if applied >= n.PendingIndex && rt.Error == "" && current {
 		if rt.State == cloud.VMStopping {
 			return a.stopped(tx, n, rt)

@@ -138,7 +138,7 @@ func (s *story) observe() {
 	for n := range tables.Networks.All(r) {
 		if s.area.Render(r, s.host, n) != nil {
 			o.Networks = append(o.Networks, &hostspec.NetworkObservation{
-				Id: n.ID.String(), Ready: true, Services: &netspec.Observation{AppliedGeneration: r.Index(), Version: "1.0"},
+				Id: n.ID.String(), Ready: true, Incarnation: n.Incarnation, Services: &netspec.Observation{AppliedGeneration: r.Index(), Version: "1.0"},
 			})
 		}
 	}
