@@ -23,6 +23,22 @@ func owners(r store.Reader, kinds []identity.Owned) map[cloud.ID]int {
 	return n
 }
 
+// countEstate counts what estates write without counting.
+func (w *world) countEstate(account cloud.ID) {
+	w.t.Helper()
+	w.update(func(tx *store.Tx) error {
+		for _, x := range []cloud.ResourceType{
+			cloud.ResourceVM, cloud.ResourceVolume, cloud.ResourceNetwork, cloud.ResourcePublicIP, cloud.ResourceTemplate,
+			cloud.ResourceSecondaryStorage, cloud.ResourcePrimaryStorage, cloud.ResourceCPU, cloud.ResourceMemory,
+		} {
+			if err := identity.Count(tx, account, x, 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 var errCut = errors.New("cut")
 
 // Every step of a removal runs twice, the first time undone as by a crash before its commit, and each kind that is left
@@ -32,15 +48,7 @@ func TestRemovalInSteps(t *testing.T) {
 	w.estates()
 	kinds := w.areas.owned()
 	victim := w.callers["user"].AccountID
-	w.update(func(tx *store.Tx) error {
-		for _, x := range []cloud.ResourceType{cloud.ResourceVM, cloud.ResourceVolume, cloud.ResourceNetwork, cloud.ResourcePublicIP, cloud.ResourceTemplate, cloud.ResourceSecondaryStorage, cloud.ResourcePrimaryStorage, cloud.ResourceCPU, cloud.ResourceMemory} {
-			// What estates write is not counted.
-			if err := identity.Count(tx, victim, x, 1); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	w.countEstate(victim)
 	before := owners(w.read(), kinds)
 	if before[victim] < 5 {
 		t.Fatalf("the account has %d things only", before[victim])
