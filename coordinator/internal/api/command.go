@@ -108,6 +108,8 @@ func (c *Command) check(entities map[string]Entity) error {
 		return fmt.Errorf("command %s: a job needs the name of its entity", c.Name)
 	case c.Result != nil && c.Object == "":
 		return fmt.Errorf("command %s: a job result needs the key of its object", c.Name)
+	case (c.Result != nil) != (c.Answer != nil):
+		return fmt.Errorf("command %s: a job result and its type for listApis go together", c.Name)
 	case c.Run.kind == list && c.Object == "":
 		return fmt.Errorf("command %s: a list needs the key of its rows", c.Name)
 	}

@@ -2,6 +2,7 @@ package address
 
 import (
 	"net/netip"
+	"reflect"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -40,7 +41,8 @@ func (h handlers) associate() api.Command {
 			c.EventOwner(owner(ip))
 			return &api.Start{InstanceID: ip.ID, Deadline: network.ConfirmWait(tx), Owner: owner(ip)}, nil
 		}),
-		Step: h.Area.AssociateStep,
+		Step:   h.Area.AssociateStep,
+		Answer: reflect.TypeFor[Answer](),
 		Result: func(r store.Reader, c *api.ResultContext, j *cloud.Job) (any, error) {
 			ip, ok := tables.PublicIPs.Get(r, j.InstanceID)
 			if !ok {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -197,7 +198,7 @@ func (h handlers) update() api.Command {
 			return &api.Start{InstanceID: n.ID, Owner: api.Owner{Account: n.AccountID, Domain: n.DomainID}},
 				h.Area.UpdateGuest(tx, n, p.Name, p.DisplayText, p.NetworkDomain)
 		}),
-		Step: area.Finished, Result: h.result,
+		Step: area.Finished, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 

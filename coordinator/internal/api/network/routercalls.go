@@ -3,6 +3,7 @@ package network
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -62,7 +63,7 @@ func (h handlers) startRouter() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *routerParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, h.Area.StartRouter)
 		}),
-		Step: h.Area.StartRouterStep, Result: routerResult,
+		Step: h.Area.StartRouterStep, Answer: reflect.TypeFor[RouterAnswer](), Result: routerResult,
 	}
 }
 
@@ -73,7 +74,7 @@ func (h handlers) stopRouter() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *stopRouterParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, func(tx *store.Tx, rt *cloud.Router) error { return h.Area.StopRouter(tx, rt, p.Forced) })
 		}),
-		Step: h.Area.StopRouterStep, Result: routerResult,
+		Step: h.Area.StopRouterStep, Answer: reflect.TypeFor[RouterAnswer](), Result: routerResult,
 	}
 }
 
@@ -84,7 +85,7 @@ func (h handlers) rebootRouter() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *rebootRouterParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, h.Area.RebootRouter)
 		}),
-		Step: h.Area.RebootRouterStep, Result: routerResult,
+		Step: h.Area.RebootRouterStep, Answer: reflect.TypeFor[RouterAnswer](), Result: routerResult,
 	}
 }
 
@@ -95,7 +96,7 @@ func (h handlers) destroyRouter() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *routerParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, h.Area.DestroyRouter)
 		}),
-		Step: h.Area.StopRouterStep, Result: routerResult,
+		Step: h.Area.StopRouterStep, Answer: reflect.TypeFor[RouterAnswer](), Result: routerResult,
 	}
 }
 

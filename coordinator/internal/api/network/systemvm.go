@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -120,7 +121,7 @@ func (h handlers) startSystemVM() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *systemVMParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, h.Area.StartRouter)
 		}),
-		Step: h.Area.StartRouterStep, Result: systemVMResult,
+		Step: h.Area.StartRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
 	}
 }
 
@@ -130,7 +131,7 @@ func (h handlers) stopSystemVM() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *stopSystemVMParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, func(tx *store.Tx, rt *cloud.Router) error { return h.Area.StopRouter(tx, rt, p.Forced) })
 		}),
-		Step: h.Area.StopRouterStep, Result: systemVMResult,
+		Step: h.Area.StopRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
 	}
 }
 
@@ -141,7 +142,7 @@ func (h handlers) rebootSystemVM() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *systemVMParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, h.Area.RebootRouter)
 		}),
-		Step: h.Area.RebootRouterStep, Result: systemVMResult,
+		Step: h.Area.RebootRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
 	}
 }
 
@@ -152,6 +153,6 @@ func (h handlers) destroySystemVM() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *systemVMParams) (*api.Start, error) {
 			return begin(c, tx, p.ID, h.Area.DestroyRouter)
 		}),
-		Step: h.Area.StopRouterStep, Result: systemVMResult,
+		Step: h.Area.StopRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
 	}
 }

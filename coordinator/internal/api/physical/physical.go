@@ -2,6 +2,7 @@ package physical
 
 import (
 	"iter"
+	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -75,7 +76,7 @@ func (h handlers) create() api.Command {
 			c.Describe(row.ID, "Physical network "+row.Name)
 			return &api.Start{InstanceID: row.ID}, nil
 		}),
-		Step: network.Finished, Result: h.result,
+		Step: network.Finished, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 
@@ -137,7 +138,7 @@ func (h handlers) update() api.Command {
 			change := network.PhysicalChange{State: p.State, VLANs: p.VLAN, Speed: p.NetworkSpeed, Tags: p.Tags}
 			return &api.Start{InstanceID: row.ID}, h.Area.UpdatePhysical(tx, row, change)
 		}),
-		Step: network.Finished, Result: h.result,
+		Step: network.Finished, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 

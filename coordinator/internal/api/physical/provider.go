@@ -2,6 +2,7 @@ package physical
 
 import (
 	"iter"
+	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -72,7 +73,8 @@ func (h handlers) updateProvider() api.Command {
 			c.Describe(s.ID, "Network service provider "+s.Name)
 			return &api.Start{InstanceID: s.ID}, h.Area.UpdateProvider(tx, s, p.State, p.ServiceList)
 		}),
-		Step: network.Finished,
+		Step:   network.Finished,
+		Answer: reflect.TypeFor[ProviderAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			s, err := get(r, tables.ServiceProviders, j.InstanceID)
 			if err != nil {
@@ -136,7 +138,8 @@ func (h handlers) configureElement() api.Command {
 			c.Describe(e.ID, "Virtual router element "+e.ID.String())
 			return &api.Start{InstanceID: e.ID}, h.Area.ConfigureElement(tx, e, *p.Enabled)
 		}),
-		Step: network.Finished,
+		Step:   network.Finished,
+		Answer: reflect.TypeFor[ElementAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			e, err := get(r, tables.RouterElements, j.InstanceID)
 			if err != nil {

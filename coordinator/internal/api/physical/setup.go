@@ -2,6 +2,7 @@ package physical
 
 import (
 	"iter"
+	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -30,7 +31,8 @@ func (h handlers) updateTraffic() api.Command {
 			c.Describe(t.ID, t.Type+" traffic")
 			return &api.Start{InstanceID: t.ID}, h.Area.UpdateTraffic(tx, t, p.KVMLabel, p.XenLabel, p.VMwareLabel)
 		}),
-		Step: network.Finished,
+		Step:   network.Finished,
+		Answer: reflect.TypeFor[TrafficAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			t, err := get(r, tables.TrafficTypes, j.InstanceID)
 			if err != nil {
@@ -140,7 +142,8 @@ func (h handlers) addProvider() api.Command {
 			c.Describe(s.ID, "Provider "+s.Name+" of physical network "+physical.Name)
 			return &api.Start{InstanceID: s.ID}, nil
 		}),
-		Step: network.Finished,
+		Step:   network.Finished,
+		Answer: reflect.TypeFor[ProviderAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			s, err := get(r, tables.ServiceProviders, j.InstanceID)
 			if err != nil {
@@ -192,7 +195,8 @@ func (h handlers) createElement() api.Command {
 			c.Describe(e.ID, "Virtual router element "+e.ID.String())
 			return &api.Start{InstanceID: e.ID}, nil
 		}),
-		Step: network.Finished,
+		Step:   network.Finished,
+		Answer: reflect.TypeFor[ElementAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			e, err := get(r, tables.RouterElements, j.InstanceID)
 			if err != nil {

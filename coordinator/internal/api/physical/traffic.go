@@ -2,6 +2,7 @@ package physical
 
 import (
 	"iter"
+	"reflect"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -56,7 +57,8 @@ func (h handlers) addTraffic() api.Command {
 			c.Describe(t.ID, t.Type+" traffic on physical network "+physical.Name)
 			return &api.Start{InstanceID: t.ID}, nil
 		}),
-		Step: network.Finished,
+		Step:   network.Finished,
+		Answer: reflect.TypeFor[TrafficAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			t, err := get(r, tables.TrafficTypes, j.InstanceID)
 			if err != nil {

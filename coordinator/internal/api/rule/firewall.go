@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -96,7 +97,7 @@ func (h handlers) open() api.Command {
 			f, err := h.Area.OpenFirewall(tx, ip, p.request())
 			return startFirewall(c, tx, f, "Firewall rule on "+ip.Address.String(), err)
 		}),
-		Step: h.Area.OpenStep, Result: firewallResult,
+		Step: h.Area.OpenStep, Answer: reflect.TypeFor[FirewallAnswer](), Result: firewallResult,
 	}
 }
 
@@ -130,7 +131,7 @@ func (h handlers) openEgress() api.Command {
 			f, err := h.Area.OpenEgress(tx, n, q)
 			return startFirewall(c, tx, f, "Egress rule of network "+n.Name, err)
 		}),
-		Step: h.Area.OpenStep, Result: firewallResult,
+		Step: h.Area.OpenStep, Answer: reflect.TypeFor[FirewallAnswer](), Result: firewallResult,
 	}
 }
 

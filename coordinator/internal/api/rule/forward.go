@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,7 +89,8 @@ func (h handlers) forward() api.Command {
 			})
 			return startForward(c, tx, f, "Port forwarding on "+ip.Address.String(), err)
 		}),
-		Step: h.Area.ForwardStep,
+		Step:   h.Area.ForwardStep,
+		Answer: reflect.TypeFor[ForwardAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			f, err := get(r, tables.PortForwardingRules, "id", j.InstanceID)
 			if err != nil {

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"net/netip"
+	"reflect"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -86,7 +87,8 @@ func (h handlers) openStatic() api.Command {
 			})
 			return startForward(c, tx, f, "Ports of static nat address "+ip.Address.String(), err)
 		}),
-		Step: h.Area.ForwardStep,
+		Step:   h.Area.ForwardStep,
+		Answer: reflect.TypeFor[ForwardAnswer](),
 		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 			f, err := get(r, tables.PortForwardingRules, "id", j.InstanceID)
 			if err != nil {

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -73,7 +74,7 @@ func (h handlers) deploy() api.Command {
 				Owner: api.Owner{Account: vm.AccountID, Domain: vm.DomainID},
 			}, nil
 		}),
-		Step: h.deployStep, Result: h.result,
+		Step: h.deployStep, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -81,7 +82,7 @@ func (h handlers) start() api.Command {
 			}
 			return jobOf(vm, startDeadline, a), h.Area.Start(tx, vm, p.HostID)
 		}),
-		Step: h.Area.StartStep, Result: h.result,
+		Step: h.Area.StartStep, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 
@@ -106,7 +107,7 @@ func (h handlers) stop() api.Command {
 			c.Describe(vm.ID, "stopping VM "+vm.DisplayName)
 			return jobOf(vm, stopDeadline, args{}), h.Area.Stop(tx, vm, p.Forced)
 		}),
-		Step: h.Area.StopStep, Result: h.result,
+		Step: h.Area.StopStep, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 
@@ -129,7 +130,7 @@ func (h handlers) reboot() api.Command {
 			}
 			return jobOf(vm, stopDeadline, args{Epoch: vm.BootEpoch}), nil
 		}),
-		Step: h.Area.RebootStep, Result: h.result,
+		Step: h.Area.RebootStep, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 
@@ -155,6 +156,6 @@ func (h handlers) destroy() api.Command {
 			last.State = cloud.VMExpunging.String()
 			return jobOf(vm, destroyDeadline, args{Expunged: &last}), h.Area.Destroy(tx, vm, p.Expunge)
 		}),
-		Step: h.Area.DestroyStep, Result: h.result,
+		Step: h.Area.DestroyStep, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }

@@ -1,6 +1,8 @@
 package vm
 
 import (
+	"reflect"
+
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/compute"
@@ -61,7 +63,7 @@ func (h handlers) resetKey() api.Command {
 			}
 			return jobOf(vm, stopDeadline, a), nil
 		}),
-		Step: done, Result: h.result,
+		Step: done, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 
@@ -138,6 +140,6 @@ func (h handlers) affinity() api.Command {
 			c.Describe(vm.ID, "changing the affinity groups of VM "+vm.DisplayName)
 			return jobOf(vm, stopDeadline, args{}), compute.SetAffinity(tx, vm, groups)
 		}),
-		Step: done, Result: h.result,
+		Step: done, Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }

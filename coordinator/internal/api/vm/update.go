@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"reflect"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -112,7 +113,7 @@ func (h handlers) resetPassword() api.Command {
 			return jobOf(vm, stopDeadline, args{Password: vm.PasswordEpoch}), nil
 		}),
 		Step:   func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil },
-		Result: h.result,
+		Answer: reflect.TypeFor[Answer](), Result: h.result,
 	}
 }
 
