@@ -3,6 +3,8 @@ package apitest
 import (
 	_ "embed" // the facts
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -16,6 +18,12 @@ var commands422 string
 
 //go:embed testdata/responses-4.22.txt
 var responses422 string
+
+//go:embed testdata/responses-4.1.txt
+var responses41 string
+
+//go:embed testdata/answers-4.1.txt
+var answers41 string
 
 // Fact is what 4.1 says of a command.
 type Fact struct {
@@ -235,4 +243,41 @@ func SDKCommands() (names []string) {
 		names = append(names, f[0])
 	}
 	return names
+}
+
+// Missing41 lists the parameters and the answer's fields of 4.1 that a command of the registry has not: as
+// "command.parameter", and "command -> Object.field" where Object is 4.1's name of the answer. That answers can have
+// jobid and jobstatus is so in 4.1 by the way its classes are made, and nothing a client could look for.
+func Missing41(g *api.Registry) (missing []string) {
+	facts, fields, answers := Facts(), map[string][]string{}, map[string]string{}
+	for _, f := range records(responses41) {
+		for _, x := range f[1:] {
+			name, _, _ := strings.Cut(x, "=")
+			fields[f[0]] = append(fields[f[0]], name)
+		}
+	}
+	for _, f := range records(answers41) {
+		answers[f[0]] = f[1]
+	}
+	for _, d := range g.Describe(api.Everyone) {
+		have := map[string]bool{}
+		for _, p := range d.Params {
+			have[p.Name] = true
+		}
+		for _, name := range slices.Sorted(maps.Keys(facts[d.Name].Params)) {
+			if !have[name] {
+				missing = append(missing, d.Name+"."+name)
+			}
+		}
+		told := map[string]bool{}
+		for _, f := range d.Response {
+			told[f.Name] = true
+		}
+		for _, name := range fields[answers[d.Name]] {
+			if !told[name] {
+				missing = append(missing, d.Name+" -> "+answers[d.Name]+"."+name)
+			}
+		}
+	}
+	return missing
 }
