@@ -1,11 +1,19 @@
 package server
 
 import (
+	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
+	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -86,5 +94,211 @@ func TestRemovalInSteps(t *testing.T) {
 	r := w.read()
 	if tables.Accounts.Has(r, victim) || tables.Users.Count(r, "account", store.K(victim)) > 0 || tables.ResourceCounts.Count(r, "account", store.K(victim)) > 0 {
 		t.Error("the account left something")
+	}
+}
+
+// cutter is a cluster whose engine dies at every commit: each of its lives gets as far as one transaction, which is
+// undone as by a crash before the commit in every other life, and kept, with nobody told, in the rest.
+type cutter struct {
+	*replica.Replica
+	mu      sync.Mutex
+	dead    bool
+	undo    bool
+	die     context.CancelFunc
+	commits *int
+}
+
+// Update implements job.Cluster.
+func (c *cutter) Update(ctx context.Context, f func(tx *store.Tx) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return errCut
+	}
+	wrote := false
+	err := c.Replica.Update(ctx, func(tx *store.Tx) error {
+		err := f(tx)
+		if wrote = err == nil; wrote && c.undo {
+			return errCut
+		}
+		return err
+	})
+	if !wrote {
+		return err // a step that found nothing to do
+	}
+	c.dead = true
+	*c.commits++
+	c.die()
+	return errCut
+}
+
+// finish steps a job with one engine after the other, each of which dies at its first commit.
+func (w *world) finish(id cloud.ID, after func(commits int)) *cloud.Job {
+	w.t.Helper()
+	commits := 0
+	for life := range 1000 {
+		if j, ok := tables.Jobs.Get(w.read(), id); !ok || j.Status != cloud.JobPending {
+			return j
+		}
+		ctx, die := context.WithTimeout(w.t.Context(), time.Minute)
+		c := &cutter{Replica: w.replica, undo: life%2 == 0, die: die, commits: &commits}
+		engine := job.New(job.Config{
+			Cluster: c, Kinds: w.registry.JobKinds(w.Server.settings, w.seal), Seal: w.seal, Failure: api.JobFailure,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		})
+		err := engine.Run(ctx)
+		timeout := errors.Is(ctx.Err(), context.DeadlineExceeded)
+		die()
+		if err != nil || timeout {
+			w.t.Fatalf("life %d, after %d commits: %v, idle for a minute: %v", life, commits, err, timeout)
+		}
+		after(commits)
+	}
+	w.t.Fatalf("the job is not done after %d commits", commits)
+	return nil
+}
+
+// A coordinator that dies at each commit of a domain's removal leaves nothing of it in the end, and at no moment has
+// touched what is others'. The domain has one below, accounts, and projects with something of everything.
+func TestDomainRemovalCutAtEachCommit(t *testing.T) {
+	w := newWorld(t)
+	first := w.callers["user"].DomainID
+	w.update(func(tx *store.Tx) error {
+		below, err := identity.CreateDomain(tx, first, "below", "")
+		if err != nil {
+			return err
+		}
+		return w.person(tx, "user below", cloud.UserAccount, below)
+	})
+	mine, _ := w.estates()
+	infra := mine["root"]
+	w.estateOf("user below", 150, infra)
+	for n, caller := range []string{"user", "user below"} {
+		p, _ := tables.Projects.First(w.read(), "name", store.K(w.callers[caller].DomainID, "project of "+caller))
+		w.belongings(p.Name, holder{p.AccountID, p.DomainID, w.callers[caller].ID}, uint64(160+n), infra)
+	}
+	gone := map[cloud.ID]bool{} // the domains, and what has ids of theirs
+	top, _ := tables.Domains.Get(w.read(), first)
+	for _, d := range identity.Subtree(w.read(), top) {
+		gone[d.ID] = true
+	}
+	w.update(func(tx *store.Tx) error {
+		for z := range tables.Zones.All(tx) { // they are released first
+			if gone[z.DomainID] {
+				if err := tables.Zones.Delete(tx, z.ID); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	for a := range tables.Accounts.All(w.read()) {
+		if gone[a.DomainID] {
+			gone[a.ID] = true
+			w.countEstate(a.ID)
+		}
+	}
+	kinds := w.areas.owned()
+	before := owners(w.read(), kinds)
+	a := w.must("root", "deleteDomain", "id", first.String(), "cleanup", "true")
+	id, err := cloud.ParseID(a.object["jobid"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cuts := 0
+	j := w.finish(id, func(commits int) {
+		cuts = commits
+		now := owners(w.read(), kinds)
+		for account, n := range before {
+			if !gone[account] && now[account] != n {
+				t.Fatalf("after %d commits account %s, of another domain, has %d things of %d", commits, account, now[account], n)
+			}
+		}
+	})
+	if j.Status != cloud.JobSucceeded || cuts < 20 {
+		t.Errorf("the job is %v after %d commits", j.Status, cuts)
+	}
+	t.Logf("%d commits, each of them tried twice", cuts)
+	w.nothingOf(gone)
+}
+
+// nothingOf looks for rows of accounts and domains that are gone. The audit log and jobs stay.
+func (w *world) nothingOf(gone map[cloud.ID]bool) {
+	w.t.Helper()
+	r := w.read()
+	left := func(what string, owner, domain cloud.ID) {
+		if gone[owner] || gone[domain] {
+			w.t.Errorf("a %s is left of account %s in domain %s", what, owner, domain)
+		}
+	}
+	for x := range tables.Domains.All(r) {
+		left("domain", x.ID, x.ParentID)
+	}
+	for x := range tables.Accounts.All(r) {
+		left("account", x.ID, x.DomainID)
+	}
+	for x := range tables.Users.All(r) {
+		left("user", x.AccountID, x.DomainID)
+	}
+	for x := range tables.Projects.All(r) {
+		left("project", x.AccountID, x.DomainID)
+	}
+	for x := range tables.ProjectMembers.All(r) {
+		left("member of a project", x.AccountID, cloud.ID{})
+	}
+	for x := range tables.ProjectInvitations.All(r) {
+		left("invitation", x.AccountID, x.DomainID)
+	}
+	for x := range tables.ResourceLimits.All(r) {
+		left("limit", x.AccountID, x.DomainID)
+	}
+	for x := range tables.ResourceCounts.All(r) {
+		left("count", x.AccountID, cloud.ID{})
+	}
+	for x := range tables.VMs.All(r) {
+		left("VM", x.AccountID, x.DomainID)
+	}
+	for x := range tables.Volumes.All(r) {
+		left("volume", x.AccountID, x.DomainID)
+	}
+	for x := range tables.Networks.All(r) {
+		left("network", x.AccountID, x.DomainID)
+	}
+	for x := range tables.Routers.All(r) {
+		left("router", x.AccountID, x.DomainID)
+	}
+	for x := range tables.PublicIPs.All(r) {
+		left("address", x.AccountID, x.DomainID)
+	}
+	for x := range tables.FirewallRules.All(r) {
+		left("firewall rule", x.AccountID, x.DomainID)
+	}
+	for x := range tables.PortForwardingRules.All(r) {
+		left("forwarding", x.AccountID, x.DomainID)
+	}
+	for x := range tables.Templates.All(r) {
+		if x.State != cloud.TemplateRemoved { // whose files go, by a loop of its own, after the last volume made of it
+			left("template", x.AccountID, x.DomainID)
+		}
+	}
+	for x := range tables.SSHKeyPairs.All(r) {
+		left("SSH key", x.AccountID, x.DomainID)
+	}
+	for x := range tables.InstanceGroups.All(r) {
+		left("instance group", x.AccountID, x.DomainID)
+	}
+	for x := range tables.AffinityGroups.All(r) {
+		left("affinity group", x.AccountID, x.DomainID)
+	}
+	for x := range tables.UserDatas.All(r) {
+		left("user-data", x.AccountID, x.DomainID)
+	}
+	for x := range tables.Tags.All(r) {
+		left("tag", x.AccountID, x.DomainID)
+	}
+	for x := range tables.ServiceOfferings.All(r) {
+		for _, d := range x.DomainIDs {
+			left("service offering", cloud.ID{}, d)
+		}
 	}
 }
