@@ -20,6 +20,7 @@ type DB struct {
 	slots   map[*core]int
 	byName  map[string]int
 	current atomic.Pointer[state]
+	log     commitLog
 
 	mu       sync.Mutex // guards what follows
 	prepared map[mark]prepared
@@ -203,6 +204,7 @@ func (db *DB) touches(ops []rowOp) []touch {
 
 // publish makes a state the present one and wakes who watches.
 func (db *DB) publish(s *state, touched []touch) {
+	db.log.add(s.index, touched)
 	db.current.Store(s)
 	db.mu.Lock()
 	watches := slices.Collect(maps.Keys(db.watches))

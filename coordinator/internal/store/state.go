@@ -12,6 +12,7 @@ import (
 // state is the whole content at one commit. It never changes.
 type state struct {
 	index  uint64 // number of write sets applied so far
+	epoch  uint64 // how often the content was replaced as a whole in this process
 	mark   mark   // digest of all of them, in order: what the next one builds on
 	tables []*tableState
 	raw    map[string]tree // tables this program does not know, as (id, row)

@@ -155,6 +155,7 @@ func (t *Table[R]) decode(id cloud.ID, row []byte) *R {
 
 // Get returns the row, a copy the caller may keep and change (but see Remember).
 func (t *Table[R]) Get(r Reader, id cloud.ID) (*R, bool) {
+	r = t.noteRow(r, id)
 	if m, ok := r.(*remembering); ok {
 		return remembered(t, m, id)
 	}
@@ -167,23 +168,23 @@ func (t *Table[R]) Get(r Reader, id cloud.ID) (*R, bool) {
 
 // Has reports whether the row exists, without decoding it.
 func (t *Table[R]) Has(r Reader, id cloud.ID) bool {
-	_, _, ok := r.table(&t.core, false).row(id)
+	_, _, ok := t.noteRow(r, id).table(&t.core, false).row(id)
 	return ok
 }
 
 // Version is the commit that last wrote the row; 0 when there is none.
 func (t *Table[R]) Version(r Reader, id cloud.ID) uint64 {
-	v, _, _ := r.table(&t.core, false).row(id)
+	v, _, _ := t.noteRow(r, id).table(&t.core, false).row(id)
 	return v
 }
 
 // Len is the number of rows.
-func (t *Table[R]) Len(r Reader) int { return r.table(&t.core, false).rows.len() }
+func (t *Table[R]) Len(r Reader) int { return noteAll(r).table(&t.core, false).rows.len() }
 
 // All yields every row in the order of the IDs, as of the call: rows written
 // meanwhile are not seen.
 func (t *Table[R]) All(r Reader) iter.Seq[*R] {
-	rows := r.table(&t.core, true).rows
+	rows := noteAll(r).table(&t.core, true).rows
 	return func(yield func(*R) bool) {
 		rows.ascend("", func(k []byte, v string) bool {
 			_, row := splitRow(v)
@@ -195,7 +196,7 @@ func (t *Table[R]) All(r Reader) iter.Seq[*R] {
 // SkipAll yields the rows All would yield but for the first n, which it does not
 // walk over.
 func (t *Table[R]) SkipAll(r Reader, n int) iter.Seq[*R] {
-	rows := r.table(&t.core, true).rows
+	rows := noteAll(r).table(&t.core, true).rows
 	return func(yield func(*R) bool) {
 		rows.skip(n, func(k []byte, v string) bool {
 			_, row := splitRow(v)
@@ -208,8 +209,9 @@ func (t *Table[R]) SkipAll(r Reader, n int) iter.Seq[*R] {
 // the call. A key with fewer parts than the index has yields all rows below it,
 // an empty key the whole index.
 func (t *Table[R]) By(r Reader, index string, k Key) iter.Seq[*R] {
+	r, rec := t.noteRange(r, t.position(index), k)
 	ts := r.table(&t.core, true)
-	ids := t.ids(ts, index, k)
+	ids := t.ids(ts, rec, index, k)
 	return func(yield func(*R) bool) {
 		for id := range ids {
 			if !yield(t.decodeIn(ts, index, id)) {
@@ -222,7 +224,7 @@ func (t *Table[R]) By(r Reader, index string, k Key) iter.Seq[*R] {
 // Skip yields the rows By would yield but for the first n, which it does not walk
 // over: the last page of a long list costs no more than the first one.
 func (t *Table[R]) Skip(r Reader, index string, k Key, n int) iter.Seq[*R] {
-	ts := r.table(&t.core, true)
+	ts := noteAll(r).table(&t.core, true)
 	x := ts.indexes[t.position(index)]
 	return func(yield func(*R) bool) {
 		x.skip(x.rank(string(k))+n, func(key []byte, _ string) bool {
@@ -242,8 +244,9 @@ func (t *Table[R]) decodeIn(ts *tableState, index string, id cloud.ID) *R {
 
 // First returns the first row whose key begins with k.
 func (t *Table[R]) First(r Reader, index string, k Key) (*R, bool) {
+	r, rec := t.noteRange(r, t.position(index), k)
 	ts := r.table(&t.core, false)
-	for id := range t.ids(ts, index, k) {
+	for id := range t.ids(ts, rec, index, k) {
 		return t.decodeIn(ts, index, id), true
 	}
 	return nil, false
@@ -251,10 +254,30 @@ func (t *Table[R]) First(r Reader, index string, k Key) (*R, bool) {
 
 // IDs yields the IDs of the rows By would yield, without decoding them.
 func (t *Table[R]) IDs(r Reader, index string, k Key) iter.Seq[cloud.ID] {
-	return t.ids(r.table(&t.core, true), index, k)
+	r, rec := t.noteRange(r, t.position(index), k)
+	return t.ids(r.table(&t.core, true), rec, index, k)
 }
 
-func (t *Table[R]) ids(ts *tableState, index string, k Key) iter.Seq[cloud.ID] {
+// SkipAllIDs yields the IDs of the rows SkipAll would yield.
+func (t *Table[R]) SkipAllIDs(r Reader, n int) iter.Seq[cloud.ID] {
+	rows := noteAll(r).table(&t.core, true).rows
+	return func(yield func(cloud.ID) bool) {
+		rows.skip(n, func(k []byte, _ string) bool { return yield(cloud.ID(k)) })
+	}
+}
+
+// SkipIDs yields the IDs of the rows Skip would yield.
+func (t *Table[R]) SkipIDs(r Reader, index string, k Key, n int) iter.Seq[cloud.ID] {
+	x := noteAll(r).table(&t.core, true).indexes[t.position(index)]
+	return func(yield func(cloud.ID) bool) {
+		x.skip(x.rank(string(k))+n, func(key []byte, _ string) bool {
+			return bytes.HasPrefix(key, k) && yield(idOf(key))
+		})
+	}
+}
+
+// ids yields the IDs below k, and notes them in rec where that is given.
+func (t *Table[R]) ids(ts *tableState, rec *Recording, index string, k Key) iter.Seq[cloud.ID] {
 	x := ts.indexes[t.position(index)]
 	prefix := string(k)
 	return func(yield func(cloud.ID) bool) {
@@ -262,7 +285,11 @@ func (t *Table[R]) ids(ts *tableState, index string, k Key) iter.Seq[cloud.ID] {
 			if len(key) < len(prefix) || string(key[:len(prefix)]) != prefix {
 				return false
 			}
-			return yield(idOf(key))
+			id := idOf(key)
+			if rec != nil {
+				t.noteRow(rec, id)
+			}
+			return yield(id)
 		})
 	}
 }
@@ -272,7 +299,7 @@ func idOf(key []byte) cloud.ID { return cloud.ID(key[len(key)-len(cloud.ID{}):])
 
 // Count is the number of rows By would yield. It takes logarithmic time.
 func (t *Table[R]) Count(r Reader, index string, k Key) int {
-	x := r.table(&t.core, false).indexes[t.position(index)]
+	x := noteAll(r).table(&t.core, false).indexes[t.position(index)]
 	low := x.rank(string(k))
 	if after, ok := successor(k); ok {
 		return x.rank(after) - low
