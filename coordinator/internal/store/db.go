@@ -204,7 +204,7 @@ func (db *DB) touches(ops []rowOp) []touch {
 
 // publish makes a state the present one and wakes who watches.
 func (db *DB) publish(s *state, touched []touch) {
-	db.log.add(s.index, touched)
+	db.log.add(s, touched)
 	db.current.Store(s)
 	db.mu.Lock()
 	watches := slices.Collect(maps.Keys(db.watches))

@@ -6,6 +6,7 @@ import "sync"
 // date without looking at everything.
 type commitLog struct {
 	mu      sync.Mutex
+	epoch   uint64 // whose commits these are
 	next    uint64 // index that the next commit will have
 	commits [][]touch
 	touched int
@@ -15,13 +16,13 @@ type commitLog struct {
 const mostLogged = 1 << 14
 
 // add notes a commit, before anybody can see its state.
-func (l *commitLog) add(index uint64, touched []touch) {
+func (l *commitLog) add(s *state, touched []touch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if index != l.next {
+	if s.epoch != l.epoch || s.index != l.next {
 		l.commits, l.touched = nil, 0
 	}
-	l.next = index + 1
+	l.epoch, l.next = s.epoch, s.index+1
 	l.commits = append(l.commits, touched)
 	l.touched += len(touched) + 1
 	drop := 0
@@ -33,22 +34,15 @@ func (l *commitLog) add(index uint64, touched []touch) {
 	l.commits = l.commits[drop:]
 }
 
-// reset forgets everything: the state was replaced.
-func (l *commitLog) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.commits, l.touched, l.next = nil, 0, 0
-}
-
-// between gives what the commits above from and up to to have touched; false where that is not known any more.
-func (l *commitLog) between(from, to uint64) ([]touch, bool) {
+// between gives what the commits of an epoch above from and up to to have touched; false where that is not known any more.
+func (l *commitLog) between(epoch, from, to uint64) ([]touch, bool) {
 	if from >= to {
 		return nil, from == to
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first := l.next - uint64(len(l.commits))
-	if from+1 < first || to >= l.next {
+	if epoch != l.epoch || from+1 < first || to >= l.next {
 		return nil, false
 	}
 	var out []touch

@@ -96,7 +96,7 @@ func (m *Memo[K, V]) Keep(v *View, made []Made[K, V]) {
 		return
 	}
 	m.advance(now)
-	since, ok := v.db.log.between(v.s.index, now.s.index)
+	since, ok := v.db.log.between(v.s.epoch, v.s.index, now.s.index)
 	if m.db != v.db || m.epoch != now.s.epoch || m.index != now.s.index || !ok {
 		return
 	}
@@ -151,7 +151,7 @@ func (m *Memo[K, V]) advance(v *View) {
 	if m.db == v.db && m.epoch > v.s.epoch {
 		return // v is of a state that was replaced
 	}
-	touched, ok := v.db.log.between(m.index, v.s.index)
+	touched, ok := v.db.log.between(v.s.epoch, m.index, v.s.index)
 	if !same || !ok {
 		m.clear()
 		m.checked = [16]uint64{}

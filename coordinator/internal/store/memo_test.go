@@ -161,3 +161,29 @@ func restoreFrom(db *DB, v *View) error {
 	}
 	return db.Restore(&b)
 }
+
+// A row that came into a range and left it again leaves no trace in the last state, but is part of the one between.
+func TestMemoLooksAtNoStateBetween(t *testing.T) {
+	things := newThings()
+	db := NewDB(things)
+	memo := NewMemo[int](1000, func(string) int { return 1 })
+	rec := Record(db.Current())
+	made := describe(rec, things, testID(1))
+	for range things.By(rec, "owner-name", K(testID(7))) {
+		t.Fatal("the range is not empty")
+	}
+	memo.Keep(db.Current(), []Made[int, string]{{1, made, rec}})
+	if err := commit(t, db, func(tx *Tx) error { return things.Put(tx, &thing{ID: testID(2), Owner: testID(7)}) }); err != nil {
+		t.Fatal(err)
+	}
+	between := db.Current()
+	if err := commit(t, db, func(tx *Tx) error { return things.Delete(tx, testID(2)) }); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	memo.Look(db.Current(), []int{1}, func(int, string) { found++ })
+	memo.Look(between, []int{1}, func(int, string) { t.Error("a value is found for a state that it was not compared with") })
+	if found != 1 {
+		t.Error("the value is lost")
+	}
+}

@@ -169,7 +169,6 @@ func (db *DB) Restore(r io.Reader) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	db.Forget()
-	db.log.reset()
 	s.epoch = db.current.Load().epoch + 1
 	db.current.Store(s)
 	db.mu.Lock()
