@@ -62,7 +62,7 @@ const maxUserData = 32 << 10
 // Errors: cloud.Invalid for values, cloud.LimitExceeded, cloud.NoCapacity for addresses, cloud.Unavailable for a zone or
 // template that cannot be used now.
 func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
-	if err := checkDeployable(d); err != nil {
+	if err := errors.Join(mayRun(tx, d.Account.ID, d.Name), checkDeployable(d)); err != nil {
 		return nil, err
 	}
 	number, err := next(tx, "vm.number")

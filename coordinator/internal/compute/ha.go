@@ -60,6 +60,9 @@ func (a *Area) HAStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
 		if j.Expired {
 			return job.Fail(cloud.Errorf(cloud.NoCapacity, "VM %s could not be started again: %s", vm.ID, vm.Error)), nil
 		}
+		if err := mayRun(tx, vm.AccountID, vm.Name); err != nil {
+			return job.Fail(err), alert.Resolve(tx, stranded(vm.ID))
+		}
 		if err := a.Start(tx, vm, cloud.ID{}); err != nil {
 			return job.Outcome{}, err
 		}

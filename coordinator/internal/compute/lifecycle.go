@@ -15,8 +15,8 @@ func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	if vm.State != cloud.VMStopped {
 		return stateError("start", vm, "Stopped")
 	}
-	if o, ok := tables.Accounts.Get(tx, vm.AccountID); ok && o.State == cloud.Disabled {
-		return cloud.Errorf(cloud.Denied, "The owner of VM %s is disabled or, where that is a project, suspended", vm.Name)
+	if err := mayRun(tx, vm.AccountID, vm.Name); err != nil {
+		return err
 	}
 	vm.State, vm.WantedHostID, vm.Error, vm.Avoid = cloud.VMStarting, host, "", nil
 	if err := a.count(tx, vm, true); err != nil {
@@ -28,6 +28,16 @@ func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	vm.ForcedStop = false
 	vm.StartEpoch++
 	return tables.VMs.Put(tx, vm)
+}
+
+// mayRun refuses to start anything for an account that is disabled, or for a suspended project: until it is enabled again
+// its VMs rest, whoever asks. A locked account is another matter, as in CloudStack: its users are shut out and nothing new
+// is made for it, but what it has runs on, and so an admin, or the loss of a host, may start it again.
+func mayRun(r store.Reader, account cloud.ID, name string) error {
+	if o, ok := tables.Accounts.Get(r, account); ok && o.State == cloud.Disabled {
+		return cloud.Errorf(cloud.Denied, "The owner of VM %s is disabled or, where that is a project, suspended", name)
+	}
+	return nil
 }
 
 // Stop asks for a VM to be stopped: by ACPI first, or hard when forced. A stopped VM stays as it is; StopStep sees it
@@ -66,6 +76,9 @@ func (a *Area) rest(tx *store.Tx, vm *cloud.VM) error {
 func (a *Area) Reboot(tx *store.Tx, vm *cloud.VM) error {
 	if vm.State != cloud.VMRunning {
 		return stateError("reboot", vm, "Running")
+	}
+	if err := mayRun(tx, vm.AccountID, vm.Name); err != nil {
+		return err
 	}
 	vm.BootEpoch++
 	return tables.VMs.Put(tx, vm)

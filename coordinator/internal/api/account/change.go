@@ -129,7 +129,7 @@ type lockParams struct {
 
 func lock() api.Command {
 	return api.Command{
-		Name: "lockAccount", Doc: "Locks an account's users out; its virtual machines run on.", Roles: api.Admins,
+		Name: "lockAccount", Doc: "Locks an account's users out; its virtual machines run on, and an admin may start them.", Roles: api.Admins,
 		Event: "ACCOUNT.LOCK", Entity: "Account", Object: "account",
 		Run: api.Change(func(c *api.Call, tx *store.Tx, p *lockParams) (View, error) {
 			a, err := other(c, cloud.ID{}, p.Account, p.DomainID, "lock")
