@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -32,6 +33,35 @@ func HashPassword(p cloud.Secret) string {
 	_, _ = rand.Read(salt) // never fails: crypto/rand aborts the program instead
 	sum := argon2.IDKey([]byte(p), salt, hashTime, hashMemory, hashLanes, hashSize)
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, hashMemory, hashTime, hashLanes, b64.EncodeToString(salt), b64.EncodeToString(sum))
+}
+
+// Hashers bounds how many passwords are hashed at once; each takes 19 MiB for the time.
+type Hashers struct{ slots chan struct{} }
+
+// hashers is how many hash at once where nobody says otherwise.
+const hashers = 2
+
+// NewHashers makes a bound, which all who hash share.
+func NewHashers() *Hashers { return &Hashers{slots: make(chan struct{}, hashers)} }
+
+// Do runs f when its turn comes; it does not where ctx ends before.
+func (h *Hashers) Do(ctx context.Context, f func() error) error {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+		return f()
+	case <-ctx.Done():
+		return fmt.Errorf("wait to hash a password: %w", ctx.Err())
+	}
+}
+
+// Hash is HashPassword when its turn comes.
+func (h *Hashers) Hash(ctx context.Context, p cloud.Secret) (hash string, err error) {
+	err = h.Do(ctx, func() error {
+		hash = HashPassword(p)
+		return nil
+	})
+	return hash, err
 }
 
 // decoy is checked where there is no user, so that the time of an answer does not tell.

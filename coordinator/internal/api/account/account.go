@@ -35,11 +35,16 @@ type Deps struct {
 	Owned []identity.Owned
 	// Stop asks for a virtual machine to be stopped; it does nothing to one that is.
 	Stop func(tx *store.Tx, vm *cloud.VM, forced bool) error
+	// Hashers, optional, is shared with other commands that hash passwords.
+	Hashers *identity.Hashers
 }
 
 // Commands lists the commands.
 func Commands(d Deps) []api.Command {
-	return []api.Command{list(), create(), update(), enable(), lock(), d.disable(), d.remove(), markZone()}
+	if d.Hashers == nil {
+		d.Hashers = identity.NewHashers()
+	}
+	return []api.Command{list(), d.create(), update(), enable(), lock(), d.disable(), d.remove(), markZone()}
 }
 
 // View is an account in an answer.

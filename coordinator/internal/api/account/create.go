@@ -27,8 +27,8 @@ type createParams struct {
 }
 
 // hash is made before the transaction.
-func hash(_ *api.Call, p *createParams) (string, error) {
-	return identity.HashPassword(p.Password), nil
+func (d Deps) hash(c *api.Call, p *createParams) (string, error) {
+	return d.Hashers.Hash(c.Context(), p.Password)
 }
 
 // role is the one that the parameters ask for.
@@ -54,11 +54,11 @@ func (p *createParams) role(c *api.Call) (*cloud.Role, error) {
 	return r, nil
 }
 
-func create() api.Command {
+func (d Deps) create() api.Command {
 	return api.Command{
 		Name: "createAccount", Doc: "Makes an account with its first user.", Roles: api.RootAdmin | api.ResourceAdmin,
 		Event: "ACCOUNT.CREATE", Entity: "Account", Object: "account",
-		Run: api.ChangeWith(hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
+		Run: api.ChangeWith(d.hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
 			role, err := p.role(c)
 			if err != nil {
 				return View{}, err

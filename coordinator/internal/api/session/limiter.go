@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -17,6 +18,13 @@ const (
 type Limiter struct {
 	mu   sync.Mutex
 	seen map[string]*failures
+	lane map[string]*lane
+}
+
+// lane is the tries of one key that are under way.
+type lane struct {
+	places chan struct{}
+	users  int
 }
 
 type failures struct {
@@ -26,7 +34,34 @@ type failures struct {
 }
 
 // NewLimiter makes an empty one.
-func NewLimiter() *Limiter { return &Limiter{seen: map[string]*failures{}} }
+func NewLimiter() *Limiter { return &Limiter{seen: map[string]*failures{}, lane: map[string]*lane{}} }
+
+// Enter waits until fewer than freeTries tries of a key are under way, so that many at once are not all let in before the
+// first wrong ones are counted. leave is to be called when the try's outcome has been. Right passwords only wait.
+func (l *Limiter) Enter(ctx context.Context, key string) (leave func(), err error) {
+	l.mu.Lock()
+	x := l.lane[key]
+	if x == nil {
+		x = &lane{places: make(chan struct{}, freeTries)}
+		l.lane[key] = x
+	}
+	x.users++
+	l.mu.Unlock()
+	drop := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if x.users--; x.users == 0 {
+			delete(l.lane, key)
+		}
+	}
+	select {
+	case x.places <- struct{}{}:
+		return func() { <-x.places; drop() }, nil
+	case <-ctx.Done():
+		drop()
+		return nil, ctx.Err()
+	}
+}
 
 // Allow tells whether a login may be tried now.
 func (l *Limiter) Allow(now time.Time, keys ...string) bool {

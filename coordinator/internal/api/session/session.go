@@ -88,6 +88,11 @@ func (h *handlers) login() api.Command {
 				who = u.ID.String()
 			}
 			keys := []string{"user " + who, "from " + clientHost(x.Request.RemoteAddr)}
+			leave, err := h.limit.Enter(c.Context(), keys[0])
+			if err != nil {
+				return Login{}, errLogin // the client is gone
+			}
+			defer leave()
 			if !h.limit.Allow(c.Now, keys...) {
 				return Login{}, cloud.Errorf(cloud.TooManyRequests, "Too many failed logins; try again later")
 			}
@@ -99,7 +104,7 @@ func (h *handlers) login() api.Command {
 			h.limit.Succeeded(keys...)
 			timeout := c.Settings.Duration(api.SessionTimeout.Name)
 			secret, row := api.NewSession(u.ID, c.Now, timeout)
-			err := x.Update(func(tx *store.Tx) error {
+			err = x.Update(func(tx *store.Tx) error {
 				if err := expire(tx, u.ID); err != nil {
 					return err
 				}

@@ -41,22 +41,19 @@ func (d Deps) prepare(c *api.Call, p *updateParams) (passwords, error) {
 	if err != nil {
 		return x, err
 	}
-	select {
-	case d.hashing <- struct{}{}:
-		defer func() { <-d.hashing }()
-	case <-c.Context().Done():
-		return x, c.Context().Err()
-	}
-	if p.Current != "" {
-		if err := d.check(c, u, p.Current); err != nil {
-			return x, err
+	err = d.Hashers.Do(c.Context(), func() error {
+		if p.Current != "" {
+			if err := d.check(c, u, p.Current); err != nil {
+				return err
+			}
+			x.checked = u.PasswordHash
 		}
-		x.checked = u.PasswordHash
-	}
-	if p.Password != "" {
-		x.hash = identity.HashPassword(p.Password)
-	}
-	return x, nil
+		if p.Password != "" {
+			x.hash = identity.HashPassword(p.Password)
+		}
+		return nil
+	})
+	return x, err
 }
 
 // check refuses a current password that is wrong.

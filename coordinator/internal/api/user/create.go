@@ -23,8 +23,8 @@ type createParams struct {
 }
 
 // hash is made before the transaction.
-func hash(_ *api.Call, p *createParams) (string, error) {
-	return identity.HashPassword(p.Password), nil
+func (d Deps) hash(c *api.Call, p *createParams) (string, error) {
+	return d.Hashers.Hash(c.Context(), p.Password)
 }
 
 // CheckTimezone refuses a time zone that nobody knows; empty is none.
@@ -53,11 +53,11 @@ func NewID(param, text string, taken func(cloud.ID) bool) (cloud.ID, error) {
 	return id, nil
 }
 
-func create() api.Command {
+func (d Deps) create() api.Command {
 	return api.Command{
 		Name: "createUser", Doc: "Makes a user of an account.", Roles: api.RootAdmin | api.ResourceAdmin,
 		Event: "USER.CREATE", Entity: "User", Object: "user",
-		Run: api.ChangeWith(hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
+		Run: api.ChangeWith(d.hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
 			a, err := c.OwnerFor(p.Account, p.DomainID, cloud.ID{})
 			if err != nil {
 				return View{}, err

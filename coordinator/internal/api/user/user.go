@@ -20,8 +20,8 @@ type Deps struct {
 	Seal *seal.Keeper
 	// Attempts, optional, counts wrong passwords together with those of login.
 	Attempts Attempts
-	// hashing bounds how many passwords updateUser hashes at once; each takes 19 MiB for the time.
-	hashing chan struct{}
+	// Hashers, optional, is shared with other commands that hash passwords.
+	Hashers *identity.Hashers
 }
 
 // Attempts bounds guesses of passwords; *session.Limiter is one.
@@ -47,8 +47,10 @@ func Entities() []api.Entity {
 
 // Commands lists the commands.
 func Commands(d Deps) []api.Command {
-	d.hashing = make(chan struct{}, 1)
-	return []api.Command{list(), get(), d.register(), d.keys(), create(), d.update(), remove(), lock(), enable(), disable()}
+	if d.Hashers == nil {
+		d.Hashers = identity.NewHashers()
+	}
+	return []api.Command{list(), get(), d.register(), d.keys(), d.create(), d.update(), remove(), lock(), enable(), disable()}
 }
 
 // View is a user in an answer. It has no keys: those are told by getUserKeys and registerUserKeys, to whom they are.
