@@ -44,6 +44,7 @@ type Call struct {
 	registry *Registry
 	note     eventNote
 	recall   store.Reader
+	json     bool // the answer is wanted as JSON
 }
 
 // eventNote is what a handler says about its event.

@@ -178,21 +178,25 @@ func (e *encoder) structure(seen map[reflect.Type]*encoder) error {
 	}
 	e.empty = func(unsafe.Pointer) bool { return false }
 	e.json = func(b []byte, p unsafe.Pointer) []byte {
-		b = append(b, '{')
-		start := len(b)
-		for _, f := range e.fields {
-			at := unsafe.Add(p, f.offset)
-			if f.omitempty && f.enc.empty(at) {
-				continue
-			}
-			if len(b) > start {
-				b = append(b, ',')
-			}
-			b = f.enc.json(append(b, f.key...), at)
-		}
-		return append(b, '}')
+		return append(appendFields(append(b, '{'), e.fields, p, true), '}')
 	}
 	return nil
+}
+
+// appendFields writes fields of the struct at p, the first of them without a comma before it where first is set.
+func appendFields(b []byte, fields []*answerField, p unsafe.Pointer, first bool) []byte {
+	for _, f := range fields {
+		at := unsafe.Add(p, f.offset)
+		if f.omitempty && f.enc.empty(at) {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = f.enc.json(append(b, f.key...), at)
+	}
+	return b
 }
 
 func (e *encoder) addFields(t reflect.Type, base uintptr, seen map[reflect.Type]*encoder) error {

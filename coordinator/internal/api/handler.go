@@ -74,14 +74,43 @@ type Lister[P, Row, R any] struct {
 	// Ranked, optional, gives the rows of a call by their place, where an index holds exactly the rows that are shown, in
 	// their order: a page of a long list then costs no more than a page. Not asked where a keyword or tags filter.
 	Ranked func(c *Call, p *P) (Ranked[Row], bool)
+	// Kept, optional, has the JSON of rows kept until something changes that View has read. It says which of several views
+	// of a row this call gets, and whether View reads nothing but the row, that, and c.Read: no clock, no settings. It
+	// needs Table.
+	Kept func(c *Call, p *P) (shape uint8, ok bool)
+	// Volatile, with Kept, gives a pointer to an embedded struct of the answer that changes all the time and is not part of
+	// what is kept; nil where it is empty. View still fills it in where rows are not kept.
+	Volatile func(c *Call, p *P, row cloud.ID) any
+	// Table is where the rows are.
+	Table *store.Table[Row]
 	// ViewFor stands instead of View where the parameters say what a row tells (details=).
 	ViewFor func(c *Call, p *P, row *Row) R
+
+	memo *rowMemo
 }
 
 // Ranked are rows that can be counted and skipped without looking at them.
 type Ranked[Row any] struct {
 	Count int
-	Skip  func(n int) iter.Seq[*Row]
+	// Skip yields the IDs of the rows but for the first n.
+	Skip func(n int) iter.Seq[cloud.ID]
+	Get  func(id cloud.ID) (*Row, bool)
+}
+
+// RankAll ranks all rows of a table, in the order of their IDs.
+func RankAll[Row any](r store.Reader, t *store.Table[Row]) Ranked[Row] {
+	return Ranked[Row]{
+		Count: t.Len(r), Skip: func(n int) iter.Seq[cloud.ID] { return t.SkipAllIDs(r, n) },
+		Get: func(id cloud.ID) (*Row, bool) { return t.Get(r, id) },
+	}
+}
+
+// RankBy ranks the rows that an index has below a key.
+func RankBy[Row any](r store.Reader, t *store.Table[Row], index string, k store.Key) Ranked[Row] {
+	return Ranked[Row]{
+		Count: t.Count(r, index, k), Skip: func(n int) iter.Seq[cloud.ID] { return t.SkipIDs(r, index, k, n) },
+		Get: func(id cloud.ID) (*Row, bool) { return t.Get(r, id) },
+	}
 }
 
 // List is the handler of every list command.
@@ -91,6 +120,9 @@ func List[P, Row, R any](l Lister[P, Row, R]) Handler {
 	}
 	if _, ok := any(new(P)).(tagged); ok && l.ID == nil {
 		panic(fmt.Sprintf("api: a list of %s is filtered by tags, but its rows have no ID", reflect.TypeFor[Row]()))
+	}
+	if l.Kept != nil {
+		l.memo = newRowMemo(l.Table != nil && l.ID != nil, reflect.TypeFor[R](), l.Volatile != nil)
 	}
 	return Handler{
 		kind: list, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
@@ -129,7 +161,7 @@ func ChangeList[P, R any](f func(c *Call, tx *store.Tx, p *P) ([]R, error)) Hand
 		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
 		write: func(c *Call, tx *store.Tx, p any) (any, error) {
 			rows, err := f(c, tx, p.(*P))
-			return &listing[R]{len(rows), rows}, err
+			return &listing[R]{count: len(rows), rows: rows}, err
 		},
 	}
 }

@@ -33,15 +33,20 @@ func (o *OwnedParams) Owned() *OwnedParams { return o }
 // has only some of them.
 type Owned interface{ Owned() *OwnedParams }
 
-// listing is what a list handler gives the encoder: Rows is a []R.
+// listing is what a list handler gives the encoder: the rows, or their JSON.
 type listing[R any] struct {
-	count int
-	rows  []R
+	count   int
+	rows    []R
+	encoded [][]byte // what concatenated is the JSON of the rows
 }
 
-func (l *listing[R]) list() (count int, rows any) { return l.count, &l.rows }
+func (l *listing[R]) list() (count int, rows any, encoded [][]byte) {
+	return l.count, &l.rows, l.encoded
+}
 
-type anyListing interface{ list() (count int, rows any) }
+type anyListing interface {
+	list() (count int, rows any, encoded [][]byte)
+}
 
 // pageRange is which rows of a result a page holds.
 func (l *ListParams) pageRange(c *Call) (from, to int, err error) {
@@ -101,7 +106,7 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 		tags = t.tags()
 	}
 	out := &listing[R]{}
-	var sorted []*Row
+	var page []*Row // with Less all rows, until they are sorted
 	for row := range rows {
 		if !l.shows(c, row) || keyword != "" && l.Keyword != nil && !strings.Contains(strings.ToLower(l.Keyword(row)), keyword) {
 			continue
@@ -109,19 +114,16 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 		if len(tags) > 0 && !c.taggedWith(l.ID(row), tags) {
 			continue
 		}
-		if l.Less != nil {
-			sorted = append(sorted, row)
-		} else if out.count >= from && out.count < to {
-			out.rows = append(out.rows, l.view(c, p, row))
+		if l.Less != nil || out.count >= from && out.count < to {
+			page = append(page, row)
 		}
 		out.count++
 	}
 	if l.Less != nil {
-		slices.SortStableFunc(sorted, l.Less)
-		for _, row := range sorted[min(from, len(sorted)):min(to, len(sorted))] {
-			out.rows = append(out.rows, l.view(c, p, row))
-		}
+		slices.SortStableFunc(page, l.Less)
+		page = page[min(from, len(page)):min(to, len(page))]
 	}
+	l.fill(c, p, out, len(page), func(i int) cloud.ID { return l.ID(page[i]) }, func(i int) (*Row, bool) { return page[i], true })
 	return out, nil
 }
 
@@ -139,14 +141,28 @@ func (l Lister[P, Row, R]) ranked(c *Call, p *P, lp *ListParams, from, to int) (
 		return out, true
 	}
 	to = min(to, rows.Count)
-	out.rows = make([]R, 0, to-from)
-	for row := range rows.Skip(from) {
-		if len(out.rows) == to-from {
+	ids := make([]cloud.ID, 0, to-from)
+	for id := range rows.Skip(from) {
+		if len(ids) == to-from {
 			break
 		}
-		out.rows = append(out.rows, l.view(c, p, row))
+		ids = append(ids, id)
 	}
+	l.fill(c, p, out, len(ids), func(i int) cloud.ID { return ids[i] }, func(i int) (*Row, bool) { return rows.Get(ids[i]) })
 	return out, true
+}
+
+// fill shows the n rows of a page.
+func (l Lister[P, Row, R]) fill(c *Call, p *P, out *listing[R], n int, id func(int) cloud.ID, row func(int) (*Row, bool)) {
+	if l.fillKept(c, p, out, n, id) {
+		return
+	}
+	out.rows = make([]R, 0, n)
+	for i := range n {
+		if r, ok := row(i); ok {
+			out.rows = append(out.rows, l.view(c, p, r))
+		}
+	}
 }
 
 func (l Lister[P, Row, R]) view(c *Call, p *P, row *Row) R {

@@ -77,7 +77,7 @@ func (s *Server) update(q *request, f func(tx *store.Tx) error) error {
 func (s *Server) call(q *request, who *caller, at store.Reader, now time.Time) *Call {
 	c := &Call{
 		Command: q.command, Read: at, Now: now, RequestID: q.id, Settings: s.cfg.Settings.View(at), Seal: s.cfg.Seal,
-		Log: q.log, ctx: q.r.Context(), registry: s.cfg.Registry,
+		Log: q.log, ctx: q.r.Context(), registry: s.cfg.Registry, json: q.json,
 	}
 	if who != nil {
 		c.User, c.Account, c.Domain = who.user, who.account, who.domain

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -87,7 +88,7 @@ func (q *request) appendObject(b []byte, v any) []byte {
 
 // appendList writes count and rows; an empty list has neither.
 func (q *request) appendList(b []byte, l anyListing) []byte {
-	count, rows := l.list()
+	count, rows, encoded := l.list()
 	e, p := addressable(rows)
 	if !q.json {
 		if count > 0 {
@@ -99,7 +100,19 @@ func (q *request) appendList(b []byte, l anyListing) []byte {
 		return append(b, "{}"...)
 	}
 	b = strconv.AppendInt(append(b, `{"count":`...), int64(count), 10)
-	if !e.empty(p) {
+	switch {
+	case len(encoded) > 0:
+		b = append(append(appendString(append(b, ','), q.command.Object), ':'), '[')
+		size := len(b) + 8
+		for _, part := range encoded {
+			size += len(part)
+		}
+		b = slices.Grow(b, size-len(b))
+		for _, part := range encoded {
+			b = append(b, part...)
+		}
+		b = append(b, ']')
+	case !e.empty(p):
 		b = append(appendString(append(b, ','), q.command.Object), ':')
 		b = e.json(b, p)
 	}

@@ -51,7 +51,25 @@ func (h handlers) list() api.Command {
 	return api.Command{
 		Name: "listVirtualMachines", Doc: "Lists the VMs that the caller owns or may see.", Roles: api.Everyone, Object: "virtualmachine",
 		Run: api.List(api.Lister[listParams, cloud.VM, Answer]{
-			Rows: rows, Ranked: ranked,
+			Rows: rows, Ranked: ranked, Table: tables.VMs,
+			// UserData is sealed, and asked for of one VM.
+			Kept: func(c *api.Call, p *listParams) (shape uint8, ok bool) {
+				if c.IsRoot() {
+					shape |= 1
+				}
+				if !p.detail("nics") {
+					shape |= 2
+				}
+				return shape, !p.UserDataToo && p.ID.IsZero()
+			},
+			Volatile: func(_ *api.Call, p *listParams, vm cloud.ID) any {
+				u, ok := h.Usage(vm)
+				if !ok || !p.detail("stats") {
+					return nil
+				}
+				a := usageAnswer(u)
+				return &a
+			},
 			Owner: func(_ *api.Call, vm *cloud.VM) api.Owner {
 				return api.Owner{Account: vm.AccountID, Domain: vm.DomainID}
 			},
@@ -83,18 +101,13 @@ func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.VM], bool) {
 	account, one := c.Scope.Account()
 	switch {
 	case c.Scope.Everything() && c.IsRoot():
-		return api.Ranked[cloud.VM]{
-			Count: tables.VMs.Len(c.Read), Skip: func(n int) iter.Seq[*cloud.VM] { return tables.VMs.SkipAll(c.Read, n) },
-		}, true
+		return api.RankAll(c.Read, tables.VMs), true
 	case one && (c.IsRoot() || !c.IsAdmin()):
 		index := "present" // what stateFilter leaves of a user's VMs
 		if c.IsRoot() {
 			index = "account"
 		}
-		return api.Ranked[cloud.VM]{
-			Count: tables.VMs.Count(c.Read, index, store.K(account)),
-			Skip:  func(n int) iter.Seq[*cloud.VM] { return tables.VMs.Skip(c.Read, index, store.K(account), n) },
-		}, true
+		return api.RankBy(c.Read, tables.VMs, index, store.K(account)), true
 	}
 	return api.Ranked[cloud.VM]{}, false
 }

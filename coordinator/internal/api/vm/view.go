@@ -36,6 +36,18 @@ type NICAnswer struct {
 	SecondaryIP []string `json:"secondaryip" doc:"further IPv4 addresses"`
 }
 
+// UsageAnswer is what a running VM uses, as its host has reported it last.
+type UsageAnswer struct {
+	CPUUsed         string `json:"cpuused,omitempty" doc:"use of its vCPUs in percent"`
+	MemoryKBs       int64  `json:"memorykbs,omitempty" doc:"memory in use, in KiB"`
+	NetworkKBsRead  int64  `json:"networkkbsread,omitempty" doc:"received, in KiB"`
+	NetworkKBsWrite int64  `json:"networkkbswrite,omitempty" doc:"sent, in KiB"`
+	DiskKBsRead     int64  `json:"diskkbsread,omitempty" doc:"read from disks, in KiB"`
+	DiskKBsWrite    int64  `json:"diskkbswrite,omitempty" doc:"written to disks, in KiB"`
+	DiskIORead      int64  `json:"diskioread,omitempty" doc:"read operations"`
+	DiskIOWrite     int64  `json:"diskiowrite,omitempty" doc:"write operations"`
+}
+
 // Answer is a VM as clients see it.
 type Answer struct {
 	ID          cloud.ID `json:"id" doc:"the VM"`
@@ -43,36 +55,29 @@ type Answer struct {
 	DisplayName string   `json:"displayname" doc:"name for people"`
 	Account     string   `json:"account,omitempty" doc:"owning account"`
 	api.InProject
-	DomainID            cloud.ID          `json:"domainid" doc:"domain of the owner"`
-	Domain              string            `json:"domain" doc:"name of that domain"`
-	DomainPath          string            `json:"domainpath" doc:"path of that domain"`
-	Created             api.Time          `json:"created" doc:"when it was deployed"`
-	State               string            `json:"state" doc:"Running, Starting, Stopping, Stopped, Migrating, Destroyed, Expunging or Error"`
-	HAEnable            bool              `json:"haenable" doc:"true where it is restarted when it dies by itself"`
-	GroupID             cloud.ID          `json:"groupid,omitempty" doc:"its instance group"`
-	Group               string            `json:"group,omitempty" doc:"name of that group"`
-	ZoneID              cloud.ID          `json:"zoneid" doc:"the zone"`
-	ZoneName            string            `json:"zonename" doc:"name of the zone"`
-	HostID              cloud.ID          `json:"hostid,omitempty" doc:"host it runs on (admins)"`
-	HostName            string            `json:"hostname,omitempty" doc:"name of that host (admins)"`
-	TemplateID          cloud.ID          `json:"templateid" doc:"template it was made from"`
-	TemplateName        string            `json:"templatename" doc:"name of the template"`
-	TemplateDisplayText string            `json:"templatedisplaytext" doc:"description of the template"`
-	PasswordEnabled     bool              `json:"passwordenabled" doc:"true where a password can be set from outside"`
-	ServiceOfferingID   cloud.ID          `json:"serviceofferingid" doc:"service offering"`
-	ServiceOfferingName string            `json:"serviceofferingname" doc:"name of the service offering"`
-	ForVirtualNetwork   bool              `json:"forvirtualnetwork" doc:"true where the default network is an isolated one"`
-	CPUNumber           int64             `json:"cpunumber" doc:"number of vCPUs"`
-	CPUSpeed            int64             `json:"cpuspeed" doc:"speed of each vCPU in MHz"`
-	Memory              int64             `json:"memory" doc:"memory in MiB"`
-	CPUUsed             string            `json:"cpuused,omitempty" doc:"use of its vCPUs in percent"`
-	MemoryKBs           int64             `json:"memorykbs,omitempty" doc:"memory in use, in KiB"`
-	NetworkKBsRead      int64             `json:"networkkbsread,omitempty" doc:"received, in KiB"`
-	NetworkKBsWrite     int64             `json:"networkkbswrite,omitempty" doc:"sent, in KiB"`
-	DiskKBsRead         int64             `json:"diskkbsread,omitempty" doc:"read from disks, in KiB"`
-	DiskKBsWrite        int64             `json:"diskkbswrite,omitempty" doc:"written to disks, in KiB"`
-	DiskIORead          int64             `json:"diskioread,omitempty" doc:"read operations"`
-	DiskIOWrite         int64             `json:"diskiowrite,omitempty" doc:"write operations"`
+	DomainID            cloud.ID `json:"domainid" doc:"domain of the owner"`
+	Domain              string   `json:"domain" doc:"name of that domain"`
+	DomainPath          string   `json:"domainpath" doc:"path of that domain"`
+	Created             api.Time `json:"created" doc:"when it was deployed"`
+	State               string   `json:"state" doc:"Running, Starting, Stopping, Stopped, Migrating, Destroyed, Expunging or Error"`
+	HAEnable            bool     `json:"haenable" doc:"true where it is restarted when it dies by itself"`
+	GroupID             cloud.ID `json:"groupid,omitempty" doc:"its instance group"`
+	Group               string   `json:"group,omitempty" doc:"name of that group"`
+	ZoneID              cloud.ID `json:"zoneid" doc:"the zone"`
+	ZoneName            string   `json:"zonename" doc:"name of the zone"`
+	HostID              cloud.ID `json:"hostid,omitempty" doc:"host it runs on (admins)"`
+	HostName            string   `json:"hostname,omitempty" doc:"name of that host (admins)"`
+	TemplateID          cloud.ID `json:"templateid" doc:"template it was made from"`
+	TemplateName        string   `json:"templatename" doc:"name of the template"`
+	TemplateDisplayText string   `json:"templatedisplaytext" doc:"description of the template"`
+	PasswordEnabled     bool     `json:"passwordenabled" doc:"true where a password can be set from outside"`
+	ServiceOfferingID   cloud.ID `json:"serviceofferingid" doc:"service offering"`
+	ServiceOfferingName string   `json:"serviceofferingname" doc:"name of the service offering"`
+	ForVirtualNetwork   bool     `json:"forvirtualnetwork" doc:"true where the default network is an isolated one"`
+	CPUNumber           int64    `json:"cpunumber" doc:"number of vCPUs"`
+	CPUSpeed            int64    `json:"cpuspeed" doc:"speed of each vCPU in MHz"`
+	Memory              int64    `json:"memory" doc:"memory in MiB"`
+	UsageAnswer         `kept:"no"`
 	GuestOSID           cloud.ID          `json:"guestosid,omitempty" doc:"OS type"`
 	OSTypeID            cloud.ID          `json:"ostypeid,omitempty" doc:"OS type"`
 	OSDisplayName       string            `json:"osdisplayname,omitempty" doc:"name of the OS type"`
@@ -190,7 +195,7 @@ func View(r store.Reader, vm *cloud.VM, v Viewer) Answer {
 	if ip, ok := tables.PublicIPs.First(r, "vm", store.K(vm.ID)); ok {
 		a.PublicIP, a.PublicIPID = ip.Address.String(), ip.ID
 	}
-	a.addUsage(v.Usage)
+	a.UsageAnswer = usageAnswer(v.Usage)
 	return a
 }
 
@@ -206,15 +211,16 @@ func (a *Answer) addNICs(r store.Reader, vm *cloud.VM, v Viewer) {
 	}
 }
 
-func (a *Answer) addUsage(u *hostspec.VmUsage) {
+func usageAnswer(u *hostspec.VmUsage) UsageAnswer {
 	if u == nil {
-		return
+		return UsageAnswer{}
 	}
-	a.CPUUsed = strconv.FormatFloat(u.GetCpuPercent(), 'f', 2, 64) + "%"
-	a.MemoryKBs = int64(u.GetMemoryKib())
-	a.NetworkKBsRead, a.NetworkKBsWrite = int64(u.GetNetworkRxKib()), int64(u.GetNetworkTxKib())
-	a.DiskKBsRead, a.DiskKBsWrite = int64(u.GetDiskReadKib()), int64(u.GetDiskWriteKib())
-	a.DiskIORead, a.DiskIOWrite = int64(u.GetDiskReadOps()), int64(u.GetDiskWriteOps())
+	return UsageAnswer{
+		CPUUsed: strconv.FormatFloat(u.GetCpuPercent(), 'f', 2, 64) + "%", MemoryKBs: int64(u.GetMemoryKib()),
+		NetworkKBsRead: int64(u.GetNetworkRxKib()), NetworkKBsWrite: int64(u.GetNetworkTxKib()),
+		DiskKBsRead: int64(u.GetDiskReadKib()), DiskKBsWrite: int64(u.GetDiskWriteKib()),
+		DiskIORead: int64(u.GetDiskReadOps()), DiskIOWrite: int64(u.GetDiskWriteOps()),
+	}
 }
 
 func viewNIC(r store.Reader, nic *cloud.NIC) NICAnswer {

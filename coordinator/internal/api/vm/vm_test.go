@@ -46,6 +46,7 @@ func (counter) Count(tx *store.Tx, account cloud.ID, t cloud.ResourceType, delta
 
 // world is a zone with one host whose agent works, and one network of a-user.
 type world struct {
+	usage map[cloud.ID]*hostspec.VmUsage
 	*apitest.Cloud
 	t     testing.TB
 	area  *compute.Area
@@ -117,7 +118,7 @@ func newWorld(t testing.TB) *world {
 			}}
 			return slices.Concat(vm.Commands(vm.Deps{
 				Area:            w.area,
-				Usage:           func(cloud.ID) (*hostspec.VmUsage, bool) { return nil, false },
+				Usage:           func(vm cloud.ID) (*hostspec.VmUsage, bool) { u, ok := w.usage[vm]; return u, ok },
 				DefaultNetworks: func(store.Reader, *cloud.Account, *cloud.Zone) ([]*cloud.Network, error) { return nil, nil },
 			}), volume.Commands(), offering.Commands(), sshkey.Commands(), event.Commands(),
 				group.Commands(), userdata.Commands(userdata.Deps{Area: w.area}))
@@ -235,6 +236,13 @@ func TestLife(t *testing.T) {
 	}
 	w.Golden("listVirtualMachines", w.CallXML("a-user", "listVirtualMachines", "id", vmID))
 	w.Golden("listVirtualMachines-root", w.Must("root", "listVirtualMachines", "id", vmID))
+	nics := w.Must("a-user", "listNics", "virtualmachineid", vmID)
+	w.Golden("listNics", nics)
+	w.CheckSDK("listNics", nics)
+	w.Golden("getVirtualMachineUserData", w.Must("a-user", "getVirtualMachineUserData", "virtualmachineid", vmID))
+	if n := w.Must("a-user", "listNics", "virtualmachineid", vmID, "nicid", vmID).Get("count"); n != nil {
+		t.Errorf("%v NICs of an unknown id", n)
+	}
 	volumes := w.Must("a-user", "listVolumes", "virtualmachineid", vmID)
 	w.Golden("listVolumes", volumes)
 	w.CheckSDK("listVolumes", volumes)
