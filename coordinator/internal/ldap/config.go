@@ -21,6 +21,10 @@ var (
 	bindDN     = text("ldap.bind.principal", "", "The entry that may search the directory; empty searches as nobody.")
 	attribute  = text("ldap.username.attribute", "uid", "The attribute that is the user's name.")
 	object     = text("ldap.user.object", "inetOrgPerson", "The object class of users.")
+	mail       = text("ldap.email.attribute", "mail", "The attribute that is the user's mail address.")
+	firstName  = text("ldap.firstname.attribute", "givenname", "The attribute that is the user's first name.")
+	lastName   = text("ldap.lastname.attribute", "sn", "The attribute that is the user's last name.")
+	authority  = text("ldap.truststore", "", "The text, in PEM form, of certificates that may have signed a directory's; empty: those that the machine believes.")
 	bindSecret = settings.Define(settings.Def{
 		Name: "ldap.bind.password", Category: "Secure", Type: settings.String, Secret: true, Doc: "The password of ldap.bind.principal.",
 	})
@@ -36,7 +40,7 @@ var (
 
 // Settings lists the settings of this package.
 func Settings() []*settings.Def {
-	return []*settings.Def{baseDN, bindDN, attribute, object, bindSecret, useTLS, rootAdmins}
+	return []*settings.Def{baseDN, bindDN, attribute, object, mail, firstName, lastName, authority, bindSecret, useTLS, rootAdmins}
 }
 
 // Opener opens what is sealed.
@@ -50,11 +54,12 @@ func Of(r store.Reader, k Opener, row *cloud.LDAPServer) (Server, error) {
 		Host: row.Hostname, Port: row.Port, TLS: row.TLS, Authorities: row.Authorities, BindDN: row.BindDN,
 		Base: row.SearchBase, Filter: row.QueryFilter,
 	}
-	sealed := row.BindPassword
+	sealed, d := row.BindPassword, row.DomainID
+	s.UserAttribute, s.Mail, s.FirstName, s.LastName = attribute.Text(r, d), mail.Text(r, d), firstName.Text(r, d), lastName.Text(r, d)
+	s.Object = object.Text(r, d)
 	if !row.Single {
-		d := row.DomainID
 		s.Base, s.BindDN, s.TLS = baseDN.Text(r, d), bindDN.Text(r, d), useTLS.Bool(r, d)
-		s.Filter, s.UserAttribute = "(objectClass="+object.Text(r, d)+")", attribute.Text(r, d)
+		s.Filter, s.Authorities = "(objectClass="+s.Object+")", authority.Text(r, d)
 		sealed, _ = bindSecret.Sealed(r)
 	}
 	if len(sealed) > 0 {

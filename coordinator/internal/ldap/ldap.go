@@ -36,6 +36,8 @@ type Server struct {
 	// combined with UserAttribute=%u.
 	Filter        string
 	UserAttribute string
+	// What List asks for: the object class of users, and the attributes that hold mail address and names.
+	Object, Mail, FirstName, LastName string
 }
 
 // User is whose password is asked about.

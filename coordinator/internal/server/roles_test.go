@@ -29,12 +29,13 @@ const newerRoles = `addGuestOs=r addImageStore=r addLdapConfiguration=r addUserT
 cancelHostAsDegraded=r createAffinityGroup=rdau createHostJoinToken=r createRole=r createRolePermission=r
 declareHostAsDegraded=r dedicateGuestVlanRange=r dedicatePublicIpRange=r deleteAffinityGroup=rdau deleteAlerts=r
 deleteEvents=rdau deleteHostJoinToken=r deleteImageStore=r deleteLdapConfiguration=r deleteRole=r deleteRolePermission=r
-deleteUserData=rdau deleteUserFromProject=rdau disableRole=r enableRole=r generateAlert=r getUserKeys=rdau importRole=r
+deleteUserData=rdau deleteUserFromProject=rdau disableRole=r enableRole=r generateAlert=r getUserKeys=rdau getVirtualMachineUserData=rdau importLdapUsers=r importRole=r ldapCreateAccount=r
 linkUserDataToTemplate=rdau getVirtualMachineUserData=rdau listNics=rdau listStorageProviders=r listAffinityGroupTypes=rdau listAffinityGroups=rdau listAlertTypes=r listConfigurationGroups=r
 listDedicatedGuestVlanRanges=r listHostJoinTokens=r listHostTags=r listImageStores=rd listLdapConfigurations=rdau
-listNetworkIsolationMethods=r listRolePermissions=r listRoles=rda listStorageTags=r listUserData=rdau login=- logout=-
+listLdapUsers=r listNetworkIsolationMethods=r listNics=rdau listRolePermissions=r listRoles=rda listStorageProviders=r
+listStorageTags=r listUserData=rdau login=- logout=-
 registerUserData=rdau releaseDedicatedGuestVlanRange=r releasePublicIpRange=r removeGuestOs=r resetConfiguration=r
-resetUserDataForVirtualMachine=rdau updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r
+resetUserDataForVirtualMachine=rdau updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r updateVlanIpRange=r
 updateVMAffinityGroup=rdau upgradeRouterTemplate=r`
 
 // widened are commands of 4.1 that more roles have here; different, in registry_test.go, tells why.

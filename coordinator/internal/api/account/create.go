@@ -31,27 +31,28 @@ func (d Deps) hash(c *api.Call, p *createParams) (string, error) {
 	return d.Hashers.Hash(c.Context(), p.Password)
 }
 
-// role is the one that the parameters ask for.
-func (p *createParams) role(c *api.Call) (*cloud.Role, error) {
-	if p.RoleID.IsZero() {
+// ChosenRole is the role that accounttype and roleid ask for, and that the caller may grant.
+func ChosenRole(c *api.Call, accountType *int16, id cloud.ID) (*cloud.Role, error) {
+	if id.IsZero() {
 		kind := cloud.UserAccount
-		if p.Type != nil {
-			switch kind = cloud.AccountType(*p.Type); kind {
+		if accountType != nil {
+			switch kind = cloud.AccountType(*accountType); kind {
 			case cloud.UserAccount, cloud.RootAdminAccount, cloud.DomainAdminAccount:
 			default:
-				return nil, cloud.Errorf(cloud.Invalid, "Invalid account type %d: it must be 0 (user), 1 (root admin) or 2 (domain admin)", *p.Type)
+				return nil, cloud.Errorf(cloud.Invalid, "Invalid account type %d: it must be 0 (user), 1 (root admin) or 2 (domain admin)", *accountType)
 			}
 		}
-		return identity.DefaultRole(kind), nil
+		r := identity.DefaultRole(kind)
+		return r, c.MayGrant(r)
 	}
-	r, ok := identity.Role(c.Read, p.RoleID)
+	r, ok := identity.Role(c.Read, id)
 	if !ok {
-		return nil, api.NoEntity("roleid", p.RoleID)
+		return nil, api.NoEntity("roleid", id)
 	}
-	if p.Type != nil && cloud.AccountType(*p.Type) != r.Type {
+	if accountType != nil && cloud.AccountType(*accountType) != r.Type {
 		return nil, cloud.Errorf(cloud.Invalid, "Role %s is of another type than accounttype says; one of both is enough", r.Name)
 	}
-	return r, nil
+	return r, c.MayGrant(r)
 }
 
 func (d Deps) create() api.Command {
@@ -59,11 +60,8 @@ func (d Deps) create() api.Command {
 		Name: "createAccount", Doc: "Makes an account with its first user.", Roles: api.RootAdmin | api.ResourceAdmin,
 		Event: "ACCOUNT.CREATE", Entity: "Account", Object: "account",
 		Run: api.ChangeWith(d.hash, func(c *api.Call, tx *store.Tx, p *createParams, hash string) (View, error) {
-			role, err := p.role(c)
+			role, err := ChosenRole(c, p.Type, p.RoleID)
 			if err != nil {
-				return View{}, err
-			}
-			if err := c.MayGrant(role); err != nil {
 				return View{}, err
 			}
 			a, err := p.account(c, tx, role)

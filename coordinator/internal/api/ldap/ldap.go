@@ -2,7 +2,11 @@
 //
 // There are two ways to name one. ldapConfig, of CloudStack 4.1, is one server with everything about it;
 // addLdapConfiguration, of newer versions, is any number of servers by host and port, asked as the ldap.* settings say.
-// Both are only for root admins, and nobody is shown the servers but they: others get an empty list, because a user
+// Users of directories are made of them by ldapCreateAccount and importLdapUsers; their passwords stay where they are.
+// linkDomainToLdap and linkAccountToLdap, which make accounts at the first login, are not there: who manages a directory
+// would make accounts here. Neither is StartTLS, as in CloudStack; ldaps is, with certificates of one's own.
+//
+// All are only for root admins, and nobody is shown the servers but they: others get an empty list, because a user
 // interface asks for it when it starts.
 package ldap
 
@@ -34,7 +38,7 @@ func Entities() []api.Entity {
 
 // Commands lists the commands.
 func Commands(d Deps) []api.Command {
-	return []api.Command{d.config(), clear(), d.add(), remove(), list()}
+	return []api.Command{d.config(), clear(), d.add(), remove(), list(), d.listUsers(), d.createAccount(), d.importUsers()}
 }
 
 // Config is the answer of ldapConfig. It never tells the bind password.

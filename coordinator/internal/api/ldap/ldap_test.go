@@ -2,11 +2,21 @@ package ldap_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +25,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
 	"github.com/wispcloud/wisp/coordinator/internal/api/ldap"
+	"github.com/wispcloud/wisp/coordinator/internal/api/session"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	directory "github.com/wispcloud/wisp/coordinator/internal/ldap"
 	"github.com/wispcloud/wisp/coordinator/internal/replica/replicatest"
@@ -29,6 +40,9 @@ include /etc/ldap/schema/inetorgperson.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb
 pidfile %[1]s/pid
+TLSCACertificateFile %[1]s/cert.pem
+TLSCertificateFile %[1]s/cert.pem
+TLSCertificateKeyFile %[1]s/key.pem
 database mdb
 maxsize 10485760
 suffix "dc=example,dc=org"
@@ -47,7 +61,18 @@ dn: uid=a-user,dc=example,dc=org
 objectClass: inetOrgPerson
 uid: a-user
 cn: a
-sn: user
+givenName: Ada
+sn: User
+mail: ada@example.org
+userPassword: in the directory
+
+dn: uid=new,dc=example,dc=org
+objectClass: inetOrgPerson
+uid: new
+cn: n
+givenName: Nell
+sn: Newman
+mail: nell@example.org
 userPassword: in the directory
 
 dn: uid=root,dc=example,dc=org
@@ -58,14 +83,51 @@ sn: oot
 userPassword: in the directory
 `
 
-// slapd starts a real directory on loopback and gives its port.
-func slapd(t *testing.T) int {
+// certificate writes a certificate that has signed itself, and its key, for a server on loopback.
+func certificate(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, row, row, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	for name, b := range map[string][]byte{
+		"cert.pem": []byte(text), "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return text
+}
+
+// served is a directory on loopback.
+type served struct {
+	port, tls int
+	authority string // its certificate
+}
+
+// slapd starts a real directory on loopback.
+func slapd(t *testing.T) served {
 	t.Helper()
 	program, err := exec.LookPath("/usr/sbin/slapd")
 	if err != nil {
 		t.Skip("slapd is not installed: make test installs it")
 	}
 	dir := t.TempDir()
+	authority := certificate(t, dir)
 	conf := filepath.Join(dir, "slapd.conf")
 	for name, text := range map[string]string{conf: fmt.Sprintf(slapdConf, dir), filepath.Join(dir, "people.ldif"): people} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -78,17 +140,10 @@ func slapd(t *testing.T) int {
 	if out, err := exec.CommandContext(t.Context(), program, "-T", "add", "-f", conf, "-l", filepath.Join(dir, "people.ldif")).CombinedOutput(); err != nil {
 		t.Fatalf("slapadd: %v: %s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	address := "127.0.0.1:" + strconv.Itoa(port)
+	plain, secure := free(t), free(t)
+	address := "127.0.0.1:" + strconv.Itoa(plain)
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, "-d", "0", "-h", "ldap://"+address, "-f", conf)
+	cmd := exec.CommandContext(ctx, program, "-d", "0", "-h", "ldap://"+address+" ldaps://127.0.0.1:"+strconv.Itoa(secure), "-f", conf)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,12 +158,26 @@ func slapd(t *testing.T) int {
 		}
 		return err
 	})
-	return port
+	return served{plain, secure, authority}
+}
+
+// free is a port that nobody has.
+func free(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func TestDirectory(t *testing.T) {
-	port := slapd(t)
-	number := strconv.Itoa(port)
+	number := strconv.Itoa(slapd(t).port)
 	c := apitest.New(t, apitest.Config{
 		Entities: ldap.Entities(),
 		Settings: [][]*settings.Def{directory.Settings()},
@@ -169,4 +238,77 @@ func TestDirectory(t *testing.T) {
 		}
 	}
 	do("deleteLdapConfiguration", "hostname", "localhost", "port", number, "domainid", c.Domains["ROOT/a"].ID.String())
+}
+
+// Users of a directory that is asked over TLS are listed, made and imported, and log in over HTTP with the password that
+// only the directory knows.
+func TestUsersOfADirectoryLogIn(t *testing.T) {
+	d := slapd(t)
+	c := apitest.New(t, apitest.Config{
+		Entities: ldap.Entities(),
+		Settings: [][]*settings.Def{directory.Settings()},
+		Make: func(k *seal.Keeper) []api.Command {
+			ask := func(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
+				return directory.Authenticate(ctx, r, k, u, a, p)
+			}
+			return slices.Concat(ldap.Commands(ldap.Deps{Seal: k}), session.Commands(session.Deps{Directory: ask}))
+		},
+	})
+	set := func(name, value string) {
+		c.Update(func(tx *store.Tx) error { return c.Settings.Set(tx, name, value) })
+	}
+	set("ldap.basedn", "dc=example,dc=org")
+	set("ldap.tls.enabled", "true")
+	domain := c.Domains["ROOT/a"].ID.String()
+	add := []string{"hostname", "127.0.0.1", "port", strconv.Itoa(d.tls), "domainid", domain}
+	if a := c.Call("root", "addLdapConfiguration", add...); a.Status != 431 || !strings.Contains(string(a.Raw), "certificate") {
+		t.Fatalf("a certificate that nobody believes: %s", a.Raw)
+	}
+	set("ldap.truststore", d.authority)
+	c.Must("root", "addLdapConfiguration", add...)
+	golden := func(command string, params ...string) {
+		t.Helper()
+		a := c.Must("root", command, params...)
+		c.Golden(command, a)
+		c.CheckSDK(command, a)
+	}
+	golden("listLdapUsers", "domainid", domain)
+	if a := c.Must("root", "listLdapUsers", "domainid", domain, "listtype", "new", "keyword", "NELL"); strings.Count(string(a.Raw), "principal") != 1 {
+		t.Errorf("new users: %s", a.Raw)
+	}
+	if a := c.Must("root", "listLdapUsers", "domainid", c.Domains["ROOT/b"].ID.String()); strings.Contains(string(a.Raw), "principal") {
+		t.Errorf("users of another domain's directory: %s", a.Raw)
+	}
+	login := func(name, password string) int {
+		form := url.Values{"command": {"login"}, "response": {"json"}, "username": {name}, "password": {password}, "domain": {"/a"}}
+		r := httptest.NewRequest(http.MethodPost, "/client/api", strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return c.Do(r).Status
+	}
+	if code := login("new", "in the directory"); code != 531 {
+		t.Errorf("a user that is not there yet: %d", code)
+	}
+	if a := c.Call("root", "ldapCreateAccount", "username", "*", "domainid", domain, "accounttype", "0"); a.Status != 431 {
+		t.Errorf("a pattern for a name: %s", a.Raw)
+	}
+	golden("ldapCreateAccount", "username", "new", "domainid", domain, "accounttype", "0")
+	if a := c.Call("root", "importLdapUsers", "domainid", domain, "group", "g"); a.Status != 432 {
+		t.Errorf("a group: %s", a.Raw)
+	}
+	golden("importLdapUsers", "domainid", domain, "account", "imported")
+	for _, x := range []struct {
+		name, password string
+		code           int
+	}{
+		{"new", "in the directory", 200}, {"a-user", "in the directory", 200}, {"root", "in the directory", 200}, // imported, a plain user
+		{"new", "wrong", 531}, {"new", "", 431}, {"a-other", "in the directory", 531},
+	} {
+		if code := login(x.name, x.password); code != x.code {
+			t.Errorf("%s with %q: %d", x.name, x.password, code)
+		}
+	}
+	set("ldap.truststore", "")
+	if code := login("new", "in the directory"); code != 531 {
+		t.Errorf("by a server that nobody believes: %d", code)
+	}
 }
