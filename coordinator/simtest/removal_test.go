@@ -88,9 +88,17 @@ func (s *Site) onlyKept(kept string) error {
 		command, object string
 		want            int
 	}{
-		{"listVirtualMachines", "virtualmachine", 1}, {"listVolumes", "volume", 1}, {"listNetworks", "network", 1}, {"listRouters", "router", 1},
-		{"listPublicIpAddresses", "publicipaddress", 1}, {"listSSHKeyPairs", "sshkeypair", 0}, {"listInstanceGroups", "instancegroup", 0},
-		{"listAffinityGroups", "affinitygroup", 0}, {"listProjects", "project", 0}, {"listDomains", "domain", 1}, {"listAccounts", "account", 1},
+		{"listVirtualMachines", "virtualmachine", 1},
+		{"listVolumes", "volume", 1},
+		{"listNetworks", "network", 1},
+		{"listRouters", "router", 1},
+		{"listPublicIpAddresses", "publicipaddress", 1},
+		{"listSSHKeyPairs", "sshkeypair", 0},
+		{"listInstanceGroups", "instancegroup", 0},
+		{"listAffinityGroups", "affinitygroup", 0},
+		{"listProjects", "project", 0},
+		{"listDomains", "domain", 1},
+		{"listAccounts", "account", 1},
 	} {
 		if rows := s.w.Must(l.command, "listall", "true").List(l.object); len(rows) != l.want {
 			return fmt.Errorf("%s has %d rows: %v", l.command, len(rows), rows)
