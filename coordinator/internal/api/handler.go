@@ -89,30 +89,6 @@ type Lister[P, Row, R any] struct {
 	memo *rowMemo
 }
 
-// Ranked are rows that can be counted and skipped without looking at them.
-type Ranked[Row any] struct {
-	Count int
-	// Skip yields the IDs of the rows but for the first n.
-	Skip func(n int) iter.Seq[cloud.ID]
-	Get  func(id cloud.ID) (*Row, bool)
-}
-
-// RankAll ranks all rows of a table, in the order of their IDs.
-func RankAll[Row any](r store.Reader, t *store.Table[Row]) Ranked[Row] {
-	return Ranked[Row]{
-		Count: t.Len(r), Skip: func(n int) iter.Seq[cloud.ID] { return t.SkipAllIDs(r, n) },
-		Get: func(id cloud.ID) (*Row, bool) { return t.Get(r, id) },
-	}
-}
-
-// RankBy ranks the rows that an index has below a key.
-func RankBy[Row any](r store.Reader, t *store.Table[Row], index string, k store.Key) Ranked[Row] {
-	return Ranked[Row]{
-		Count: t.Count(r, index, k), Skip: func(n int) iter.Seq[cloud.ID] { return t.SkipIDs(r, index, k, n) },
-		Get: func(id cloud.ID) (*Row, bool) { return t.Get(r, id) },
-	}
-}
-
 // List is the handler of every list command.
 func List[P, Row, R any](l Lister[P, Row, R]) Handler {
 	if l.ID == nil {

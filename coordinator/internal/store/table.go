@@ -181,6 +181,11 @@ func (t *Table[R]) Version(r Reader, id cloud.ID) uint64 {
 // Len is the number of rows.
 func (t *Table[R]) Len(r Reader) int { return noteAll(r).table(&t.core, false).rows.len() }
 
+// Rank is the number of rows with smaller IDs. It takes logarithmic time.
+func (t *Table[R]) Rank(r Reader, id cloud.ID) int {
+	return noteAll(r).table(&t.core, false).rows.rank(string(id[:]))
+}
+
 // All yields every row in the order of the IDs, as of the call: rows written
 // meanwhile are not seen.
 func (t *Table[R]) All(r Reader) iter.Seq[*R] {

@@ -137,6 +137,13 @@ func (d Deps) list() api.Command {
 	return api.Command{
 		Name: "listAsyncJobs", Doc: "Lists asynchronous jobs.", Roles: api.Everyone, Object: "asyncjobs",
 		Run: api.List(api.Lister[listParams, cloud.Job, View]{
+			// IDs are in the order of time (replica.NewIDSource), like Less.
+			Ranked: func(c *api.Call, p *listParams) (api.Ranked[cloud.Job], bool) {
+				if !api.Unfiltered(*p) {
+					return api.Ranked[cloud.Job]{}, false
+				}
+				return api.RankOwned(c, tables.Jobs, "account")
+			},
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.Job], error) {
 				rows := tables.Jobs.All(c.Read)
 				if a, ok := c.Scope.Account(); ok {

@@ -3,7 +3,6 @@ package vm
 import (
 	"encoding/base64"
 	"iter"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -91,25 +90,28 @@ func (h handlers) list() api.Command {
 	}
 }
 
-// ranked takes the two lists that people and programs ask for again and again, everything and one's own, from an index.
+// ranked takes the lists that people and programs ask for again and again from an index: everything, and one's own, with a
+// state or without.
 func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.VM], bool) {
+	none := api.Ranked[cloud.VM]{}
 	other := *p
-	other.ListParams, other.OwnedParams, other.UserDataToo = api.ListParams{}, api.OwnedParams{}, false
-	if len(p.Details) > 0 || !reflect.ValueOf(other).IsZero() {
-		return api.Ranked[cloud.VM]{}, false
+	other.UserDataToo, other.State, other.Details = false, "", nil
+	if !api.Unfiltered(other) || slices.ContainsFunc(p.Details, func(d string) bool { return !slices.Contains(detailNames, d) }) {
+		return none, false
 	}
 	account, one := c.Scope.Account()
+	state, named := stateByName[strings.ToLower(p.State)]
 	switch {
-	case c.Scope.Everything() && c.IsRoot():
-		return api.RankAll(c.Read, tables.VMs), true
-	case one && (c.IsRoot() || !c.IsAdmin()):
-		index := "present" // what stateFilter leaves of a user's VMs
-		if c.IsRoot() {
-			index = "account"
-		}
-		return api.RankBy(c.Read, tables.VMs, index, store.K(account)), true
+	case named && one:
+		return api.RankBy(c.Read, tables.VMs, "account-state", store.K(account, state)), true
+	case named && c.Scope.Everything():
+		return api.RankBy(c.Read, tables.VMs, "state", store.K(state)), true
+	case one && (strings.EqualFold(p.State, "present") || p.State == "" && !c.IsAdmin()):
+		return api.RankBy(c.Read, tables.VMs, "present", store.K(account)), true
+	case p.State == "" && c.IsRoot():
+		return api.RankOwned(c, tables.VMs, "account")
 	}
-	return api.Ranked[cloud.VM]{}, false
+	return none, false
 }
 
 // rows picks the narrowest index and filters the rest.

@@ -12,6 +12,7 @@ var VMs = store.Define(store.Def[cloud.VM]{
 	ID:      func(r *cloud.VM) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.VM]{
 		{Name: "account", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.Name) }},
+		{Name: "account-state", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.State, r.Name) }},
 		// What a user sees of its VMs, without asking for a state.
 		{Name: "present", Key: func(r *cloud.VM) store.Key {
 			if r.State == cloud.VMDestroyed || r.State == cloud.VMExpunging {
