@@ -2,7 +2,6 @@ package physical
 
 import (
 	"iter"
-	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -38,14 +37,6 @@ func view(r store.Reader, p *cloud.PhysicalNetwork) Answer {
 	return a
 }
 
-func (h handlers) result(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-	p, err := get(r, tables.PhysicalNetworks, j.InstanceID)
-	if err != nil {
-		return nil, err
-	}
-	return view(r, p), nil
-}
-
 type createParams struct {
 	Name             string   `api:"name,required" doc:"name of the physical network"`
 	ZoneID           cloud.ID `api:"zoneid,required" ref:"zone" doc:"the zone it is in, which must be disabled"`
@@ -58,26 +49,24 @@ type createParams struct {
 }
 
 func (h handlers) create() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.PhysicalNetworks, view, api.Command{
 		Name: "createPhysicalNetwork", Doc: "Makes a physical network of a zone, disabled, with its service providers.", Roles: api.AdminOnly,
 		Event: "PHYSICAL.NETWORK.CREATE", Entity: "PhysicalNetwork", Object: "physicalnetwork",
-		Run: api.AsyncCreate(func(c *api.Call, tx *store.Tx, p *createParams) (*api.Start, error) {
-			zone, err := get(tx, tables.Zones, p.ZoneID)
-			if err != nil {
-				return nil, err
-			}
-			row, err := h.Area.CreatePhysical(tx, network.PhysicalRequest{
-				Zone: zone, Name: p.Name, VLANs: p.VLAN, Isolation: p.IsolationMethods, Speed: p.NetworkSpeed,
-				Broadcast: p.BroadcastRange, Domain: p.DomainID, Tags: p.Tags,
-			})
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(row.ID, "Physical network "+row.Name)
-			return &api.Start{InstanceID: row.ID}, nil
-		}),
-		Step: network.Finished, Answer: reflect.TypeFor[Answer](), Result: h.result,
-	}
+		Run: below(tables.Zones,
+			func(p *createParams) cloud.ID { return p.ZoneID },
+			func(c *api.Call, tx *store.Tx, zone *cloud.Zone, p *createParams) (cloud.ID, error) {
+				row, err := h.Area.CreatePhysical(tx, network.PhysicalRequest{
+					Zone: zone, Name: p.Name, VLANs: p.VLAN, Isolation: p.IsolationMethods, Speed: p.NetworkSpeed,
+					Broadcast: p.BroadcastRange, Domain: p.DomainID, Tags: p.Tags,
+				})
+				if err != nil {
+					return cloud.ID{}, err
+				}
+				c.Describe(row.ID, "Physical network "+row.Name)
+				return row.ID, nil
+			}),
+		Step: network.Finished,
+	})
 }
 
 type listParams struct {
@@ -126,20 +115,18 @@ type updateParams struct {
 }
 
 func (h handlers) update() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.PhysicalNetworks, view, api.Command{
 		Name: "updatePhysicalNetwork", Doc: "Enables, disables or changes a physical network.", Roles: api.AdminOnly,
 		Event: "PHYSICAL.NETWORK.UPDATE", Entity: "PhysicalNetwork", Object: "physicalnetwork",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *updateParams) (*api.Start, error) {
-			row, err := get(tx, tables.PhysicalNetworks, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(row.ID, "Physical network "+row.Name)
-			change := network.PhysicalChange{State: p.State, VLANs: p.VLAN, Speed: p.NetworkSpeed, Tags: p.Tags}
-			return &api.Start{InstanceID: row.ID}, h.Area.UpdatePhysical(tx, row, change)
-		}),
-		Step: network.Finished, Answer: reflect.TypeFor[Answer](), Result: h.result,
-	}
+		Run: onRow(tables.PhysicalNetworks,
+			func(p *updateParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, row *cloud.PhysicalNetwork, p *updateParams) error {
+				c.Describe(row.ID, "Physical network "+row.Name)
+				change := network.PhysicalChange{State: p.State, VLANs: p.VLAN, Speed: p.NetworkSpeed, Tags: p.Tags}
+				return h.Area.UpdatePhysical(tx, row, change)
+			}),
+		Step: network.Finished,
+	})
 }
 
 type deleteParams struct {
@@ -150,14 +137,12 @@ func (h handlers) delete() api.Command {
 	return api.Command{
 		Name: "deletePhysicalNetwork", Doc: "Removes a physical network that nothing uses.", Roles: api.AdminOnly,
 		Event: "PHYSICAL.NETWORK.DELETE", Entity: "PhysicalNetwork",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *deleteParams) (*api.Start, error) {
-			row, err := get(tx, tables.PhysicalNetworks, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(row.ID, "Physical network "+row.Name)
-			return &api.Start{InstanceID: row.ID}, h.Area.DeletePhysical(tx, row)
-		}),
+		Run: onRow(tables.PhysicalNetworks,
+			func(p *deleteParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, row *cloud.PhysicalNetwork, _ *deleteParams) error {
+				c.Describe(row.ID, "Physical network "+row.Name)
+				return h.Area.DeletePhysical(tx, row)
+			}),
 		Step: network.Finished,
 	}
 }

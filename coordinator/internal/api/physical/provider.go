@@ -2,7 +2,6 @@ package physical
 
 import (
 	"iter"
-	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -22,7 +21,7 @@ type ProviderAnswer struct {
 	CanEnableIndividualService bool     `json:"canenableindividualservice" doc:"false: all its services or none"`
 }
 
-func viewProvider(s *cloud.ServiceProvider) ProviderAnswer {
+func viewProvider(_ store.Reader, s *cloud.ServiceProvider) ProviderAnswer {
 	return ProviderAnswer{
 		ID: s.ID, Name: s.Name, PhysicalNetworkID: s.PhysicalNetworkID, State: state(s.Enabled), ServiceList: append([]string{}, s.Services...),
 	}
@@ -50,7 +49,7 @@ func (h handlers) listProviders() api.Command {
 				}), nil
 			},
 			Keyword: func(s *cloud.ServiceProvider) string { return s.Name },
-			View:    func(_ *api.Call, s *cloud.ServiceProvider) ProviderAnswer { return viewProvider(s) },
+			View:    func(c *api.Call, s *cloud.ServiceProvider) ProviderAnswer { return viewProvider(c.Read, s) },
 		}),
 	}
 }
@@ -62,27 +61,17 @@ type updateProviderParams struct {
 }
 
 func (h handlers) updateProvider() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.ServiceProviders, viewProvider, api.Command{
 		Name: "updateNetworkServiceProvider", Doc: "Enables or disables a network service provider.", Roles: api.AdminOnly,
 		Event: "SERVICE.PROVIDER.UPDATE", Entity: "PhysicalNetworkServiceProvider", Object: "networkserviceprovider",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *updateProviderParams) (*api.Start, error) {
-			s, err := get(tx, tables.ServiceProviders, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(s.ID, "Network service provider "+s.Name)
-			return &api.Start{InstanceID: s.ID}, h.Area.UpdateProvider(tx, s, p.State, p.ServiceList)
-		}),
-		Step:   network.Finished,
-		Answer: reflect.TypeFor[ProviderAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			s, err := get(r, tables.ServiceProviders, j.InstanceID)
-			if err != nil {
-				return nil, err
-			}
-			return viewProvider(s), nil
-		},
-	}
+		Run: onRow(tables.ServiceProviders,
+			func(p *updateProviderParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, s *cloud.ServiceProvider, p *updateProviderParams) error {
+				c.Describe(s.ID, "Network service provider "+s.Name)
+				return h.Area.UpdateProvider(tx, s, p.State, p.ServiceList)
+			}),
+		Step: network.Finished,
+	})
 }
 
 // ElementAnswer is a virtual router element as clients see it.
@@ -92,7 +81,7 @@ type ElementAnswer struct {
 	Enabled bool     `json:"enabled" doc:"true where its provider may be enabled"`
 }
 
-func viewElement(e *cloud.RouterElement) ElementAnswer {
+func viewElement(_ store.Reader, e *cloud.RouterElement) ElementAnswer {
 	return ElementAnswer{ID: e.ID, NSPID: e.ProviderID, Enabled: e.Enabled}
 }
 
@@ -116,7 +105,7 @@ func (h handlers) listElements() api.Command {
 					return (p.ID.IsZero() || e.ID == p.ID) && (p.Enabled == nil || e.Enabled == *p.Enabled)
 				}), nil
 			},
-			View: func(_ *api.Call, e *cloud.RouterElement) ElementAnswer { return viewElement(e) },
+			View: func(c *api.Call, e *cloud.RouterElement) ElementAnswer { return viewElement(c.Read, e) },
 		}),
 	}
 }
@@ -127,25 +116,15 @@ type configureElementParams struct {
 }
 
 func (h handlers) configureElement() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.RouterElements, viewElement, api.Command{
 		Name: "configureVirtualRouterElement", Doc: "Enables or disables a virtual router element.", Roles: api.Admins,
 		Event: "NETWORK.ELEMENT.CONFIGURE", Entity: "None", Object: "virtualrouterelement",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *configureElementParams) (*api.Start, error) {
-			e, err := get(tx, tables.RouterElements, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(e.ID, "Virtual router element "+e.ID.String())
-			return &api.Start{InstanceID: e.ID}, h.Area.ConfigureElement(tx, e, *p.Enabled)
-		}),
-		Step:   network.Finished,
-		Answer: reflect.TypeFor[ElementAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			e, err := get(r, tables.RouterElements, j.InstanceID)
-			if err != nil {
-				return nil, err
-			}
-			return viewElement(e), nil
-		},
-	}
+		Run: onRow(tables.RouterElements,
+			func(p *configureElementParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, e *cloud.RouterElement, p *configureElementParams) error {
+				c.Describe(e.ID, "Virtual router element "+e.ID.String())
+				return h.Area.ConfigureElement(tx, e, *p.Enabled)
+			}),
+		Step: network.Finished,
+	})
 }

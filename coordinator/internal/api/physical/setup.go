@@ -2,7 +2,6 @@ package physical
 
 import (
 	"iter"
-	"reflect"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -20,27 +19,17 @@ type updateTrafficParams struct {
 }
 
 func (h handlers) updateTraffic() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.TrafficTypes, viewTraffic, api.Command{
 		Name: "updateTrafficType", Doc: "Changes the labels of a kind of traffic.", Roles: api.AdminOnly, Event: "TRAFFIC.TYPE.UPDATE",
 		Entity: "TrafficType", Object: "traffictype",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *updateTrafficParams) (*api.Start, error) {
-			t, err := get(tx, tables.TrafficTypes, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(t.ID, t.Type+" traffic")
-			return &api.Start{InstanceID: t.ID}, h.Area.UpdateTraffic(tx, t, p.KVMLabel, p.XenLabel, p.VMwareLabel)
-		}),
-		Step:   network.Finished,
-		Answer: reflect.TypeFor[TrafficAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			t, err := get(r, tables.TrafficTypes, j.InstanceID)
-			if err != nil {
-				return nil, err
-			}
-			return viewTraffic(t), nil
-		},
-	}
+		Run: onRow(tables.TrafficTypes,
+			func(p *updateTrafficParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, t *cloud.TrafficType, p *updateTrafficParams) error {
+				c.Describe(t.ID, t.Type+" traffic")
+				return h.Area.UpdateTraffic(tx, t, p.KVMLabel, p.XenLabel, p.VMwareLabel)
+			}),
+		Step: network.Finished,
+	})
 }
 
 type deleteTrafficParams struct {
@@ -51,14 +40,12 @@ func (h handlers) deleteTraffic() api.Command {
 	return api.Command{
 		Name: "deleteTrafficType", Doc: "Has a physical network carry a kind of traffic no more.", Roles: api.AdminOnly, Event: "TRAFFIC.TYPE.DELETE",
 		Entity: "TrafficType",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *deleteTrafficParams) (*api.Start, error) {
-			t, err := get(tx, tables.TrafficTypes, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(t.ID, t.Type+" traffic")
-			return &api.Start{InstanceID: t.ID}, h.Area.DeleteTraffic(tx, t)
-		}),
+		Run: onRow(tables.TrafficTypes,
+			func(p *deleteTrafficParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, t *cloud.TrafficType, _ *deleteTrafficParams) error {
+				c.Describe(t.ID, t.Type+" traffic")
+				return h.Area.DeleteTraffic(tx, t)
+			}),
 		Step: network.Finished,
 	}
 }
@@ -127,31 +114,21 @@ type addProviderParams struct {
 }
 
 func (h handlers) addProvider() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.ServiceProviders, viewProvider, api.Command{
 		Name: "addNetworkServiceProvider", Doc: "Adds a provider of network services, disabled, to a physical network.", Roles: api.AdminOnly,
 		Event: "SERVICE.PROVIDER.CREATE", Entity: "PhysicalNetworkServiceProvider", Object: "networkserviceprovider",
-		Run: api.AsyncCreate(func(c *api.Call, tx *store.Tx, p *addProviderParams) (*api.Start, error) {
-			physical, err := get(tx, tables.PhysicalNetworks, p.PhysicalNetworkID)
-			if err != nil {
-				return nil, err
-			}
-			s, err := h.Area.AddProvider(tx, physical, p.Name, p.ServiceList)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(s.ID, "Provider "+s.Name+" of physical network "+physical.Name)
-			return &api.Start{InstanceID: s.ID}, nil
-		}),
-		Step:   network.Finished,
-		Answer: reflect.TypeFor[ProviderAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			s, err := get(r, tables.ServiceProviders, j.InstanceID)
-			if err != nil {
-				return nil, err
-			}
-			return viewProvider(s), nil
-		},
-	}
+		Run: below(tables.PhysicalNetworks,
+			func(p *addProviderParams) cloud.ID { return p.PhysicalNetworkID },
+			func(c *api.Call, tx *store.Tx, physical *cloud.PhysicalNetwork, p *addProviderParams) (cloud.ID, error) {
+				s, err := h.Area.AddProvider(tx, physical, p.Name, p.ServiceList)
+				if err != nil {
+					return cloud.ID{}, err
+				}
+				c.Describe(s.ID, "Provider "+s.Name+" of physical network "+physical.Name)
+				return s.ID, nil
+			}),
+		Step: network.Finished,
+	})
 }
 
 type deleteProviderParams struct {
@@ -162,14 +139,12 @@ func (h handlers) deleteProvider() api.Command {
 	return api.Command{
 		Name: "deleteNetworkServiceProvider", Doc: "Removes a provider that no network uses.", Roles: api.AdminOnly,
 		Event: "SERVICE.PROVIDER.DELETE", Entity: "PhysicalNetworkServiceProvider",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *deleteProviderParams) (*api.Start, error) {
-			s, err := get(tx, tables.ServiceProviders, p.ID)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(s.ID, "Provider "+s.Name)
-			return &api.Start{InstanceID: s.ID}, h.Area.DeleteProvider(tx, s)
-		}),
+		Run: onRow(tables.ServiceProviders,
+			func(p *deleteProviderParams) cloud.ID { return p.ID },
+			func(c *api.Call, tx *store.Tx, s *cloud.ServiceProvider, _ *deleteProviderParams) error {
+				c.Describe(s.ID, "Provider "+s.Name)
+				return h.Area.DeleteProvider(tx, s)
+			}),
 		Step: network.Finished,
 	}
 }
@@ -180,29 +155,19 @@ type createElementParams struct {
 }
 
 func (h handlers) createElement() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.RouterElements, viewElement, api.Command{
 		Name: "createVirtualRouterElement", Doc: "Gives a provider the virtual router element that it lacks.", Roles: api.Admins,
 		Event: "SERVICE.PROVIDER.CREATE", Entity: "None", Object: "virtualrouterelement",
-		Run: api.AsyncCreate(func(c *api.Call, tx *store.Tx, p *createElementParams) (*api.Start, error) {
-			s, err := get(tx, tables.ServiceProviders, p.NSPID)
-			if err != nil {
-				return nil, err
-			}
-			e, err := h.Area.CreateElement(tx, s)
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(e.ID, "Virtual router element "+e.ID.String())
-			return &api.Start{InstanceID: e.ID}, nil
-		}),
-		Step:   network.Finished,
-		Answer: reflect.TypeFor[ElementAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			e, err := get(r, tables.RouterElements, j.InstanceID)
-			if err != nil {
-				return nil, err
-			}
-			return viewElement(e), nil
-		},
-	}
+		Run: below(tables.ServiceProviders,
+			func(p *createElementParams) cloud.ID { return p.NSPID },
+			func(c *api.Call, tx *store.Tx, s *cloud.ServiceProvider, _ *createElementParams) (cloud.ID, error) {
+				e, err := h.Area.CreateElement(tx, s)
+				if err != nil {
+					return cloud.ID{}, err
+				}
+				c.Describe(e.ID, "Virtual router element "+e.ID.String())
+				return e.ID, nil
+			}),
+		Step: network.Finished,
+	})
 }

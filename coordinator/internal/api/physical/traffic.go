@@ -2,7 +2,6 @@ package physical
 
 import (
 	"iter"
-	"reflect"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -21,7 +20,7 @@ type TrafficAnswer struct {
 	VMwareNetworkLabel string   `json:"vmwarenetworklabel,omitempty" doc:"kept, not used"`
 }
 
-func viewTraffic(t *cloud.TrafficType) TrafficAnswer {
+func viewTraffic(_ store.Reader, t *cloud.TrafficType) TrafficAnswer {
 	return TrafficAnswer{
 		ID: t.ID, TrafficType: t.Type, PhysicalNetworkID: t.PhysicalNetworkID, KVMNetworkLabel: t.KVMLabel,
 		XenNetworkLabel: t.XenLabel, VMwareNetworkLabel: t.VMwareLabel,
@@ -39,34 +38,24 @@ type addTrafficParams struct {
 }
 
 func (h handlers) addTraffic() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.TrafficTypes, viewTraffic, api.Command{
 		Name: "addTrafficType", Doc: "Has a physical network carry a kind of traffic.", Roles: api.AdminOnly,
 		Event: "TRAFFIC.TYPE.CREATE", Entity: "TrafficType", Object: "traffictype",
-		Run: api.AsyncCreate(func(c *api.Call, tx *store.Tx, p *addTrafficParams) (*api.Start, error) {
-			physical, err := get(tx, tables.PhysicalNetworks, p.PhysicalNetworkID)
-			if err != nil {
-				return nil, err
-			}
-			t, err := h.Area.AddTraffic(tx, physical, cloud.TrafficType{
-				Type: p.TrafficType, KVMLabel: p.KVMLabel, XenLabel: p.XenLabel, VMwareLabel: p.VMwareLabel,
-				IsolationMethod: p.IsolationMethod, VLAN: p.VLAN,
-			})
-			if err != nil {
-				return nil, err
-			}
-			c.Describe(t.ID, t.Type+" traffic on physical network "+physical.Name)
-			return &api.Start{InstanceID: t.ID}, nil
-		}),
-		Step:   network.Finished,
-		Answer: reflect.TypeFor[TrafficAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			t, err := get(r, tables.TrafficTypes, j.InstanceID)
-			if err != nil {
-				return nil, err
-			}
-			return viewTraffic(t), nil
-		},
-	}
+		Run: below(tables.PhysicalNetworks,
+			func(p *addTrafficParams) cloud.ID { return p.PhysicalNetworkID },
+			func(c *api.Call, tx *store.Tx, physical *cloud.PhysicalNetwork, p *addTrafficParams) (cloud.ID, error) {
+				t, err := h.Area.AddTraffic(tx, physical, cloud.TrafficType{
+					Type: p.TrafficType, KVMLabel: p.KVMLabel, XenLabel: p.XenLabel, VMwareLabel: p.VMwareLabel,
+					IsolationMethod: p.IsolationMethod, VLAN: p.VLAN,
+				})
+				if err != nil {
+					return cloud.ID{}, err
+				}
+				c.Describe(t.ID, t.Type+" traffic on physical network "+physical.Name)
+				return t.ID, nil
+			}),
+		Step: network.Finished,
+	})
 }
 
 type listTrafficParams struct {
@@ -82,7 +71,7 @@ func (h handlers) listTraffic() api.Command {
 				return tables.TrafficTypes.By(c.Read, "physical_network", store.K(p.PhysicalNetworkID)), nil
 			},
 			Keyword: func(t *cloud.TrafficType) string { return t.Type },
-			View:    func(_ *api.Call, t *cloud.TrafficType) TrafficAnswer { return viewTraffic(t) },
+			View:    func(c *api.Call, t *cloud.TrafficType) TrafficAnswer { return viewTraffic(c.Read, t) },
 		}),
 	}
 }
