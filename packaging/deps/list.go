@@ -82,4 +82,11 @@ var testDependencies = []dependency{
 	{paths("slapd"), []string{"slapd"}, "a real directory for logins in tests"},
 	{[]string{"/usr/share/bash-completion/bash_completion"}, []string{"bash-completion"}, "complete the words of wisp in tests"},
 	{paths("fish"), []string{"fish"}, "complete the words of wisp in tests"},
+	// The package with all collections, 250 MB: Debian has the CloudStack modules in no smaller one.
+	{
+		[]string{"/usr/lib/python3/dist-packages/ansible_collections/ngine_io/cloudstack/MANIFEST.json"},
+		[]string{"ansible"},
+		"a real client of the API",
+	},
+	{distPackage("sshpubkeys"), []string{"python3-sshpubkeys"}, "its module for SSH keys"},
 }

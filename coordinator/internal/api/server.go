@@ -56,8 +56,10 @@ const (
 	maxBody = 4 << 20
 	// updateTimeout bounds a write when the cluster has no majority. It does not end when the client goes away.
 	updateTimeout = 30 * time.Second
-	// CompatVersion is the version of the API that clients are told.
-	CompatVersion = "4.1.0.0"
+	// CompatVersion is the version of the API that clients are told: that of today's, whose parameters and fields are
+	// taken and answered beside 4.1's. Clients refuse to use what is younger than the version they are told (Ansible's
+	// module for role permissions does below 4.9.2); what is not there they find out by listApis or error 432.
+	CompatVersion = "4.22.0.0"
 )
 
 // request is one HTTP request on its way through.

@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -84,6 +85,20 @@ func rangeIn(p netip.Prefix, start, end netip.Addr) error {
 	return nil
 }
 
+// checkBounds checks the addresses of a range in subnet p.
+func checkBounds(p netip.Prefix, gateway, start, end netip.Addr) error {
+	if err := rangeIn(p, start, end); err != nil {
+		return err
+	}
+	if start.Compare(gateway) <= 0 && gateway.Compare(end) <= 0 {
+		return cloud.Errorf(cloud.Invalid, "Invalid range %s-%s: it contains its gateway %s", start, end, gateway)
+	}
+	if n := alloc.Number(end) - alloc.Number(start) + 1; n > maxRange {
+		return cloud.Errorf(cloud.Invalid, "Invalid range %s-%s: it has %d addresses, at most %d are accepted", start, end, n, maxRange)
+	}
+	return nil
+}
+
 // CreateRange writes a range of public addresses, one row each.
 func (a *Area) CreateRange(tx *store.Tx, q RangeRequest) (*cloud.VLANRange, error) {
 	if q.Physical == nil {
@@ -110,14 +125,8 @@ func (a *Area) CreateRange(tx *store.Tx, q RangeRequest) (*cloud.VLANRange, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := rangeIn(p, q.Start, q.End); err != nil {
+	if err := checkBounds(p, q.Gateway, q.Start, q.End); err != nil {
 		return nil, err
-	}
-	if q.Start.Compare(q.Gateway) <= 0 && q.Gateway.Compare(q.End) <= 0 {
-		return nil, cloud.Errorf(cloud.Invalid, "Invalid range %s-%s: it contains its gateway %s", q.Start, q.End, q.Gateway)
-	}
-	if n := alloc.Number(q.End) - alloc.Number(q.Start) + 1; n > maxRange {
-		return nil, cloud.Errorf(cloud.Invalid, "Invalid range %s-%s: it has %d addresses, at most %d are accepted", q.Start, q.End, n, maxRange)
 	}
 	v := &cloud.VLANRange{
 		ID: tx.NewID(), ZoneID: q.Zone.ID, PhysicalNetworkID: q.Physical.ID, VLAN: vlan, Gateway: q.Gateway, Netmask: q.Netmask,
@@ -132,11 +141,15 @@ func (a *Area) CreateRange(tx *store.Tx, q RangeRequest) (*cloud.VLANRange, erro
 	if err := tables.VLANRanges.Put(tx, v); err != nil {
 		return nil, err
 	}
-	return v, putAddresses(tx, v)
+	return v, putAddresses(tx, v, nil)
 }
 
-func putAddresses(tx *store.Tx, v *cloud.VLANRange) error {
+// putAddresses writes a range's addresses but those it has.
+func putAddresses(tx *store.Tx, v *cloud.VLANRange, has map[netip.Addr]bool) error {
 	for n := alloc.Number(v.Start); n <= alloc.Number(v.End); n++ {
+		if has[alloc.Address(n)] {
+			continue
+		}
 		err := tables.PublicIPs.Put(tx, &cloud.PublicIP{
 			ID: tx.NewID(), Address: alloc.Address(n), RangeID: v.ID, ZoneID: v.ZoneID, PhysicalNetworkID: v.PhysicalNetworkID,
 		})
@@ -147,9 +160,12 @@ func putAddresses(tx *store.Tx, v *cloud.VLANRange) error {
 	return nil
 }
 
-// checkRange compares a new range with what the zone has.
+// checkRange compares a new or changed range with what else the zone has.
 func checkRange(r store.Reader, v *cloud.VLANRange, p netip.Prefix, physical *cloud.PhysicalNetwork) error {
 	for o := range tables.VLANRanges.By(r, "zone", store.K(v.ZoneID)) {
+		if o.ID == v.ID {
+			continue
+		}
 		if v.Start.Compare(o.End) <= 0 && o.Start.Compare(v.End) <= 0 {
 			return cloud.Errorf(cloud.Invalid, "The range %s-%s overlaps with the range %s-%s of VLAN %s", v.Start, v.End, o.Start, o.End, o.VLAN)
 		}
@@ -183,6 +199,67 @@ func checkRange(r store.Reader, v *cloud.VLANRange, p netip.Prefix, physical *cl
 func RangePrefix(v *cloud.VLANRange) netip.Prefix {
 	bits, _ := alloc.MaskBits(v.Netmask)
 	return netip.PrefixFrom(v.Gateway, bits).Masked()
+}
+
+// RangeChange is what updateVlanIpRange may change; what is not valid, empty or nil stays.
+type RangeChange struct {
+	Start, End, Gateway netip.Addr
+	Netmask             string
+	ForSystemVMs        *bool
+}
+
+// UpdateRange changes the bounds of a range, its subnet, or who has it. An address that is in use stays in the range; and
+// as long as one is, neither gateway nor netmask change, which routers have on their interfaces, nor who has the range.
+func (a *Area) UpdateRange(tx *store.Tx, v *cloud.VLANRange, c RangeChange) error {
+	physical, ok := tables.PhysicalNetworks.Get(tx, v.PhysicalNetworkID)
+	if !ok {
+		return fmt.Errorf("find physical network %s of range %s: there is no such row", v.PhysicalNetworkID, v.ID)
+	}
+	before := *v
+	for _, x := range []struct{ row, want *netip.Addr }{{&v.Start, &c.Start}, {&v.End, &c.End}, {&v.Gateway, &c.Gateway}} {
+		if x.want.IsValid() {
+			*x.row = *x.want
+		}
+	}
+	v.Netmask = cmp.Or(c.Netmask, v.Netmask)
+	if c.ForSystemVMs != nil {
+		v.ForSystemVMs = *c.ForSystemVMs
+	}
+	if v.ForSystemVMs && !v.DomainID.IsZero() {
+		return cloud.Errorf(cloud.Invalid, "Parameter forsystemvms cannot be true: the range %s-%s is dedicated to an account or domain", v.Start, v.End)
+	}
+	p, err := subnet(v.Gateway, v.Netmask)
+	if err != nil {
+		return err
+	}
+	if err := checkBounds(p, v.Gateway, v.Start, v.End); err != nil {
+		return err
+	}
+	if err := checkRange(tx, v, p, physical); err != nil {
+		return err
+	}
+	bound := v.Gateway != before.Gateway || RangePrefix(v) != RangePrefix(&before) || v.ForSystemVMs != before.ForSystemVMs
+	has := map[netip.Addr]bool{}
+	var free []cloud.ID
+	for ip := range tables.PublicIPs.By(tx, "range", store.K(v.ID)) {
+		has[ip.Address] = true
+		inside := v.Start.Compare(ip.Address) <= 0 && ip.Address.Compare(v.End) <= 0
+		switch {
+		case ip.State == cloud.IPFree && !inside:
+			free = append(free, ip.ID)
+		case ip.State != cloud.IPFree && !inside:
+			return cloud.Errorf(cloud.InUse, "The range cannot become %s-%s: %s is in use", v.Start, v.End, ip.Address)
+		case ip.State != cloud.IPFree && bound:
+			return cloud.Errorf(cloud.InUse, "Gateway, netmask and forsystemvms of the range %s-%s cannot change: %s is in use",
+				before.Start, before.End, ip.Address)
+		}
+	}
+	for _, id := range free {
+		if err := tables.PublicIPs.Delete(tx, id); err != nil {
+			return err
+		}
+	}
+	return errors.Join(tables.VLANRanges.Put(tx, v), putAddresses(tx, v, has))
 }
 
 // DeleteRange removes a range none of whose addresses is in use.

@@ -54,6 +54,9 @@ func (w *world) required(l *lister, mine estate) {
 	if l.has["templatefilter"] != "" {
 		l.required = []string{"templatefilter", "executable"}
 	}
+	if l.Name == "listStorageProviders" {
+		l.required = []string{"type", "primary"}
+	}
 }
 
 // rowOf is one row of an answer.

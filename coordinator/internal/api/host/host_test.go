@@ -202,6 +202,7 @@ func TestStory(t *testing.T) {
 	s.golden("createStoragePool", "createStoragePool", "name", "nfs1", "url", "nfs://nas.example/export/primary", "zoneid", z, "podid", p, "clusterid", c, "tags", "a,b")
 	s.golden("addSecondaryStorage", "addSecondaryStorage", "url", "file:///srv/secondary", "zoneid", z)
 	s.golden("listImageStores", "listImageStores", "zoneid", z)
+	s.golden("listStorageProviders", "listStorageProviders", "type", "image")
 	more := s.golden("addImageStore", "addImageStore", "provider", "file", "url", "file:///srv/more", "zoneid", z)
 	s.golden("deleteImageStore", "deleteImageStore", "id", more.String("imagestore.id"))
 	s.golden("listHypervisors", "listHypervisors", "zoneid", z)

@@ -21,7 +21,7 @@ type Answer struct {
 	State              string            `json:"state" doc:"whether its agent is heard from: Connecting, Up, Disconnected, Alert, Down or Removed"`
 	ResourceState      string            `json:"resourcestate" doc:"what is wanted with it: Pending, Enabled, Disabled, PrepareForMaintenance, ErrorInMaintenance or Maintenance"`
 	Type               string            `json:"type" doc:"Routing: it runs VMs"`
-	IPAddress          string            `json:"ipaddress,omitempty" doc:"address that other hosts reach it at"`
+	IPAddress          string            `json:"ipaddress" doc:"address that other hosts reach it at; empty until it has told one"`
 	ZoneID             cloud.ID          `json:"zoneid,omitempty" doc:"its zone"`
 	ZoneName           string            `json:"zonename,omitempty" doc:"name of that zone"`
 	PodID              cloud.ID          `json:"podid,omitempty" doc:"its pod"`

@@ -19,7 +19,7 @@ func Commands(d Deps) []api.Command {
 	return []api.Command{
 		h.create(), h.list(), h.update(), h.delete(), h.addTraffic(), h.listTraffic(),
 		h.listProviders(), h.updateProvider(), h.listElements(), h.configureElement(),
-		h.createRange(), h.listRanges(), h.deleteRange(), h.dedicateRange(), h.releaseRange(),
+		h.createRange(), h.listRanges(), h.updateRange(), h.deleteRange(), h.dedicateRange(), h.releaseRange(),
 		h.updateTraffic(), h.deleteTraffic(), listImplementors(), listMethods(), h.addProvider(), h.deleteProvider(), h.createElement(),
 		h.dedicateGuest(), h.releaseGuest(), listGuest(),
 	}

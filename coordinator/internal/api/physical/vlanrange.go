@@ -170,6 +170,33 @@ func sameVLAN(v *cloud.VLANRange, text string) bool {
 	return v.VLAN == text || network.VLANURI(v) == text
 }
 
+type updateRangeParams struct {
+	ID           cloud.ID   `api:"id,required" ref:"vlaniprange" doc:"the range"`
+	StartIP      netip.Addr `api:"startip" doc:"new first address"`
+	EndIP        netip.Addr `api:"endip" doc:"new last address"`
+	Gateway      netip.Addr `api:"gateway" doc:"new router of the subnet, while no address of the range is in use"`
+	Netmask      string     `api:"netmask" doc:"new netmask of the subnet, while no address of the range is in use"`
+	ForSystemVMs *bool      `api:"forsystemvms" doc:"whether system VMs have it for themselves; changes while no address of it is in use"`
+}
+
+func (h handlers) updateRange() api.Command {
+	return api.Command{
+		Name: "updateVlanIpRange", Doc: "Changes a range of public addresses; those in use stay in it.", Since: "4.16", Roles: api.AdminOnly,
+		Event: "VLAN.IP.RANGE.UPDATE", Entity: "VlanIpRange", Object: "vlan",
+		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateRangeParams) (RangeAnswer, error) {
+			v, err := get(tx, tables.VLANRanges, p.ID)
+			if err != nil {
+				return RangeAnswer{}, err
+			}
+			err = h.Area.UpdateRange(tx, v, network.RangeChange{
+				Start: p.StartIP, End: p.EndIP, Gateway: p.Gateway, Netmask: p.Netmask, ForSystemVMs: p.ForSystemVMs,
+			})
+			c.Describe(v.ID, "Public range "+v.Start.String()+"-"+v.End.String())
+			return viewRange(tx, v), err
+		}),
+	}
+}
+
 type deleteRangeParams struct {
 	ID cloud.ID `api:"id,required" ref:"vlaniprange" doc:"the range"`
 }

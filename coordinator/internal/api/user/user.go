@@ -72,7 +72,7 @@ type View struct {
 	DomainID      cloud.ID `json:"domainid" doc:"its domain"`
 	Domain        string   `json:"domain" doc:"name of its domain"`
 	Timezone      string   `json:"timezone,omitempty" doc:"its time zone"`
-	APIKey        string   `json:"apikey,omitempty" doc:"its API key, shown to itself"`
+	APIKey        string   `json:"apikey,omitempty" doc:"its API key, shown to whoever may have its keys; never the secret one"`
 	InChildDomain bool     `json:"iscallerchilddomain" doc:"whether its domain is below the caller's"`
 	IsDefault     bool     `json:"isdefault" doc:"whether it was there from the start"`
 }
@@ -97,7 +97,8 @@ func NewView(c *api.Call, u *cloud.User) View {
 	}
 	if c.User != nil {
 		v.InChildDomain = u.DomainID != c.Domain.ID && c.InDomain(u.DomainID)
-		if u.ID == c.User.ID {
+		// Without it Ansible takes a user for one without keys, and replaces them with each run.
+		if _, err := mayHold(c, u.ID); err == nil {
 			v.APIKey = u.APIKey
 		}
 	}

@@ -25,7 +25,7 @@ func Commands(d Deps) []api.Command {
 	h := handlers{d}
 	return []api.Command{
 		h.deploy(), h.list(), h.start(), h.stop(), h.reboot(), h.destroy(), h.update(), h.resetPassword(), h.password(),
-		h.resetKey(), h.resetUserData(), h.affinity(),
+		h.resetKey(), h.resetUserData(), h.affinity(), h.userData(), nics(),
 	}
 }
 
