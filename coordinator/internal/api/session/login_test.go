@@ -27,7 +27,7 @@ func login(c *apitest.Cloud, name, password string) *apitest.Answer {
 // Guesses that come all at once are not all looked at before the first wrong ones are counted: no more than the free
 // tries and as many that were under way. Right passwords that come all at once are all let in.
 func TestGuessesAtOnce(t *testing.T) {
-	const atOnce = 60
+	const atOnce = 20
 	var looked atomic.Int64
 	begun := make(chan struct{}, atOnce)
 	c := apitest.New(t, apitest.Config{Commands: session.Commands(session.Deps{
