@@ -2,7 +2,6 @@ package group
 
 import (
 	"iter"
-	"reflect"
 	"slices"
 	"time"
 
@@ -20,19 +19,17 @@ type AffinityAnswer struct {
 	Name        string   `json:"name" doc:"its name"`
 	Description string   `json:"description" doc:"its description"`
 	Type        string   `json:"type" doc:"its rule"`
-	Account     string   `json:"account,omitempty" doc:"owning account"`
-	api.InProject
-	DomainID   cloud.ID   `json:"domainid" doc:"domain of the owner"`
-	Domain     string     `json:"domain" doc:"name of that domain"`
-	DomainPath string     `json:"domainpath" doc:"path of that domain"`
-	VMs        []cloud.ID `json:"virtualmachineIds" doc:"the VMs in it"`
+	api.OwnedBy
+	VMs []cloud.ID `json:"virtualmachineIds" doc:"the VMs in it"`
+}
+
+func affinityOwner(g *cloud.AffinityGroup) api.Owner {
+	return api.Owner{Account: g.AccountID, Domain: g.DomainID}
 }
 
 func viewAffinity(r store.Reader, g *cloud.AffinityGroup) AffinityAnswer {
-	a := AffinityAnswer{ID: g.ID, Name: g.Name, Description: g.Description, Type: g.Type.String(), DomainID: g.DomainID, VMs: []cloud.ID{}}
-	a.Account, a.InProject = api.OwnerNames(r, g.AccountID)
-	if d, ok := tables.Domains.Get(r, g.DomainID); ok {
-		a.Domain, a.DomainPath = d.Name, d.Path
+	a := AffinityAnswer{
+		ID: g.ID, Name: g.Name, Description: g.Description, Type: g.Type.String(), OwnedBy: api.NameOwner(r, affinityOwner(g)), VMs: []cloud.ID{},
 	}
 	for m := range tables.AffinityMembers.By(r, "group", store.K(g.ID)) {
 		a.VMs = append(a.VMs, m.VMID)
@@ -46,20 +43,18 @@ const atOnce = time.Minute
 func done(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }
 
 type createAffinityParams struct {
-	Name        string   `api:"name,required" doc:"name of the group, one of a kind in its account"`
-	Type        string   `api:"type" doc:"its rule, one of listAffinityGroupTypes; host anti-affinity when absent"`
-	Description string   `api:"description" len:"4096" doc:"its description"`
-	Account     string   `api:"account" doc:"account it belongs to; needs domainid"`
-	DomainID    cloud.ID `api:"domainid" ref:"domain" doc:"domain of that account"`
-	ProjectID   cloud.ID `api:"projectid" doc:"project it belongs to"`
+	Name        string `api:"name,required" doc:"name of the group, one of a kind in its account"`
+	Type        string `api:"type" doc:"its rule, one of listAffinityGroupTypes; host anti-affinity when absent"`
+	Description string `api:"description" len:"4096" doc:"its description"`
+	api.OwnerParams
 }
 
 func createAffinity() api.Command {
-	return api.Command{
+	return api.ShowRow(tables.AffinityGroups, viewAffinity, api.Command{
 		Name: "createAffinityGroup", Doc: "Makes a group of VMs that are to share a host, or that are to be kept apart.", Since: "4.2",
 		Roles: api.Everyone, Event: "AG.CREATE", Entity: "AffinityGroup", Object: "affinitygroup",
 		Run: api.AsyncCreate(func(c *api.Call, tx *store.Tx, p *createAffinityParams) (*api.Start, error) {
-			account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+			account, err := p.Owner(c)
 			if err != nil {
 				return nil, err
 			}
@@ -72,17 +67,10 @@ func createAffinity() api.Command {
 				return nil, err
 			}
 			c.Describe(g.ID, "affinity group "+g.Name)
-			return &api.Start{InstanceID: g.ID, Deadline: atOnce, Owner: api.Owner{Account: g.AccountID, Domain: g.DomainID}}, nil
+			return &api.Start{InstanceID: g.ID, Deadline: atOnce, Owner: affinityOwner(g)}, nil
 		}),
-		Step: done, Answer: reflect.TypeFor[AffinityAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			g, ok := tables.AffinityGroups.Get(r, j.InstanceID)
-			if !ok {
-				return nil, api.NoEntity("id", j.InstanceID)
-			}
-			return viewAffinity(r, g), nil
-		},
-	}
+		Step: done,
+	})
 }
 
 type deleteAffinityParams struct {
@@ -115,8 +103,7 @@ func deleteAffinity() api.Command {
 				return nil, api.NoEntity("id", p.ID)
 			}
 			c.Describe(g.ID, "affinity group "+g.Name)
-			owner := api.Owner{Account: g.AccountID, Domain: g.DomainID}
-			return &api.Start{InstanceID: g.ID, Deadline: atOnce, Owner: owner}, compute.DeleteAffinityGroup(tx, g.ID)
+			return &api.Start{InstanceID: g.ID, Deadline: atOnce, Owner: affinityOwner(g)}, compute.DeleteAffinityGroup(tx, g.ID)
 		}),
 		Step: done,
 	}
@@ -136,25 +123,15 @@ func listAffinity() api.Command {
 		Name: "listAffinityGroups", Doc: "Lists affinity groups.", Since: "4.2", Roles: api.Everyone, Object: "affinitygroup",
 		Run: api.List(api.Lister[listAffinityParams, cloud.AffinityGroup, AffinityAnswer]{
 			Rows: func(c *api.Call, p *listAffinityParams) (iter.Seq[*cloud.AffinityGroup], error) {
-				all := tables.AffinityGroups.All(c.Read)
-				if account, ok := c.Scope.Account(); ok {
-					all = tables.AffinityGroups.By(c.Read, "account", store.K(account))
-				}
+				all := api.OwnedRows(c, tables.AffinityGroups)
 				if !p.VMID.IsZero() {
 					all = slices.Values(compute.AffinityOf(c.Read, p.VMID))
 				}
-				return func(yield func(*cloud.AffinityGroup) bool) {
-					for g := range all {
-						keep := (p.ID.IsZero() || g.ID == p.ID) && (p.Name == "" || g.Name == p.Name) && (p.Type == "" || g.Type.String() == p.Type)
-						if keep && !yield(g) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(all, func(g *cloud.AffinityGroup) bool {
+					return (p.ID.IsZero() || g.ID == p.ID) && (p.Name == "" || g.Name == p.Name) && (p.Type == "" || g.Type.String() == p.Type)
+				}), nil
 			},
-			Owner: func(_ *api.Call, g *cloud.AffinityGroup) api.Owner {
-				return api.Owner{Account: g.AccountID, Domain: g.DomainID}
-			},
+			Owner:   func(_ *api.Call, g *cloud.AffinityGroup) api.Owner { return affinityOwner(g) },
 			Keyword: func(g *cloud.AffinityGroup) string { return g.Name + "\n" + g.Type.String() },
 			View:    func(c *api.Call, g *cloud.AffinityGroup) AffinityAnswer { return viewAffinity(c.Read, g) },
 		}),

@@ -22,21 +22,13 @@ func Commands() []api.Command {
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
 	return []api.Entity{
-		{Name: "instancegroup", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-			g, ok := tables.InstanceGroups.Get(r, id)
-			if !ok {
-				return api.Owner{}, false
-			}
-			return api.Owner{Account: g.AccountID, Domain: g.DomainID}, true
-		}},
-		{Name: "affinitygroup", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-			g, ok := tables.AffinityGroups.Get(r, id)
-			if !ok {
-				return api.Owner{}, false
-			}
-			return api.Owner{Account: g.AccountID, Domain: g.DomainID}, true
-		}},
+		api.OwnedEntity("instancegroup", tables.InstanceGroups, owner),
+		api.OwnedEntity("affinitygroup", tables.AffinityGroups, affinityOwner),
 	}
+}
+
+func owner(g *cloud.InstanceGroup) api.Owner {
+	return api.Owner{Account: g.AccountID, Domain: g.DomainID}
 }
 
 // Answer is an instance group as clients see it.
@@ -44,27 +36,16 @@ type Answer struct {
 	ID      cloud.ID `json:"id" doc:"the group"`
 	Name    string   `json:"name" doc:"its name"`
 	Created api.Time `json:"created" doc:"when it was made"`
-	Account string   `json:"account,omitempty" doc:"owning account"`
-	api.InProject
-	DomainID   cloud.ID `json:"domainid" doc:"domain of the owner"`
-	Domain     string   `json:"domain" doc:"name of that domain"`
-	DomainPath string   `json:"domainpath" doc:"path of that domain"`
+	api.OwnedBy
 }
 
 func view(r store.Reader, g *cloud.InstanceGroup) Answer {
-	a := Answer{ID: g.ID, Name: g.Name, Created: api.Time(g.Created), DomainID: g.DomainID}
-	a.Account, a.InProject = api.OwnerNames(r, g.AccountID)
-	if d, ok := tables.Domains.Get(r, g.DomainID); ok {
-		a.Domain, a.DomainPath = d.Name, d.Path
-	}
-	return a
+	return Answer{ID: g.ID, Name: g.Name, Created: api.Time(g.Created), OwnedBy: api.NameOwner(r, owner(g))}
 }
 
 type createParams struct {
-	Name      string   `api:"name,required" doc:"name of the group, one of a kind in its account"`
-	Account   string   `api:"account" doc:"account it belongs to; needs domainid"`
-	DomainID  cloud.ID `api:"domainid" ref:"domain" doc:"domain of that account"`
-	ProjectID cloud.ID `api:"projectid" doc:"project it belongs to"`
+	Name string `api:"name,required" doc:"name of the group, one of a kind in its account"`
+	api.OwnerParams
 }
 
 func create() api.Command {
@@ -72,7 +53,7 @@ func create() api.Command {
 		Name: "createInstanceGroup", Doc: "Makes a name under which VMs are gathered.", Roles: api.Everyone,
 		Entity: "InstanceGroup", Object: "instancegroup",
 		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
-			account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+			account, err := p.Owner(c)
 			if err != nil {
 				return Answer{}, err
 			}
@@ -132,21 +113,11 @@ func list() api.Command {
 		Name: "listInstanceGroups", Doc: "Lists instance groups.", Roles: api.Everyone, Object: "instancegroup",
 		Run: api.List(api.Lister[listParams, cloud.InstanceGroup, Answer]{
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.InstanceGroup], error) {
-				all := tables.InstanceGroups.All(c.Read)
-				if account, ok := c.Scope.Account(); ok {
-					all = tables.InstanceGroups.By(c.Read, "account", store.K(account))
-				}
-				return func(yield func(*cloud.InstanceGroup) bool) {
-					for g := range all {
-						if (p.ID.IsZero() || g.ID == p.ID) && (p.Name == "" || g.Name == p.Name) && !yield(g) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(api.OwnedRows(c, tables.InstanceGroups), func(g *cloud.InstanceGroup) bool {
+					return (p.ID.IsZero() || g.ID == p.ID) && (p.Name == "" || g.Name == p.Name)
+				}), nil
 			},
-			Owner: func(_ *api.Call, g *cloud.InstanceGroup) api.Owner {
-				return api.Owner{Account: g.AccountID, Domain: g.DomainID}
-			},
+			Owner:   func(_ *api.Call, g *cloud.InstanceGroup) api.Owner { return owner(g) },
 			Keyword: func(g *cloud.InstanceGroup) string { return g.Name },
 			View:    func(c *api.Call, g *cloud.InstanceGroup) Answer { return view(c.Read, g) },
 		}),

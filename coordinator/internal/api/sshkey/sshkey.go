@@ -42,14 +42,8 @@ func view(r store.Reader, k *cloud.SSHKeyPair) Answer {
 	return a
 }
 
-type ownerParams struct {
-	Account   string   `api:"account" doc:"account it belongs to; needs domainid"`
-	DomainID  cloud.ID `api:"domainid" ref:"domain" doc:"domain of that account"`
-	ProjectID cloud.ID `api:"projectid" doc:"project it belongs to"`
-}
-
 type registerParams struct {
-	ownerParams
+	api.OwnerParams
 	Name      string `api:"name,required" doc:"name of the key pair, one of a kind in its account"`
 	PublicKey string `api:"publickey,required" len:"5120" doc:"public key in the form of authorized_keys"`
 }
@@ -64,14 +58,14 @@ func register() api.Command {
 				return Answer{}, cloud.Errorf(cloud.Invalid, "Public key is invalid (parameter publickey): one line as in authorized_keys, "+
 					"without options, is accepted")
 			}
-			return put(c, tx, &p.ownerParams, p.Name, key)
+			return put(c, tx, &p.OwnerParams, p.Name, key)
 		}),
 	}
 }
 
 // put writes a new key pair.
-func put(c *api.Call, tx *store.Tx, p *ownerParams, name string, key ssh.PublicKey) (Answer, error) {
-	account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+func put(c *api.Call, tx *store.Tx, p *api.OwnerParams, name string, key ssh.PublicKey) (Answer, error) {
+	account, err := p.Owner(c)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -89,7 +83,7 @@ func put(c *api.Call, tx *store.Tx, p *ownerParams, name string, key ssh.PublicK
 }
 
 type createParams struct {
-	ownerParams
+	api.OwnerParams
 	Name string `api:"name,required" doc:"name of the key pair, one of a kind in its account"`
 }
 
@@ -109,7 +103,7 @@ func create() api.Command {
 			if err != nil {
 				return Answer{}, err
 			}
-			a, err := put(c, tx, &p.ownerParams, p.Name, public)
+			a, err := put(c, tx, &p.OwnerParams, p.Name, public)
 			if err != nil {
 				return Answer{}, err
 			}
@@ -132,19 +126,10 @@ func list() api.Command {
 		Name: "listSSHKeyPairs", Doc: "Lists SSH key pairs.", Roles: api.Everyone, Object: "sshkeypair",
 		Run: api.List(api.Lister[listParams, cloud.SSHKeyPair, Answer]{
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.SSHKeyPair], error) {
-				all := tables.SSHKeyPairs.All(c.Read)
-				if account, ok := c.Scope.Account(); ok {
-					all = tables.SSHKeyPairs.By(c.Read, "account", store.K(account))
-				}
-				return func(yield func(*cloud.SSHKeyPair) bool) {
-					for k := range all {
-						keep := (p.ID.IsZero() || k.ID == p.ID) && (p.Name == "" || k.Name == p.Name) &&
-							(p.Fingerprint == "" || k.Fingerprint == p.Fingerprint)
-						if keep && !yield(k) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(api.OwnedRows(c, tables.SSHKeyPairs), func(k *cloud.SSHKeyPair) bool {
+					return (p.ID.IsZero() || k.ID == p.ID) && (p.Name == "" || k.Name == p.Name) &&
+						(p.Fingerprint == "" || k.Fingerprint == p.Fingerprint)
+				}), nil
 			},
 			Owner: func(_ *api.Call, k *cloud.SSHKeyPair) api.Owner {
 				return api.Owner{Account: k.AccountID, Domain: k.DomainID}
@@ -160,7 +145,7 @@ func remove() api.Command {
 		Name: "deleteSSHKeyPair", Doc: "Removes a key pair by its name; VMs that have it keep it.", Roles: api.Everyone,
 		Event: "DELETE.SSH.KEYPAIR", Entity: "SSHKeyPair",
 		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *createParams) error {
-			account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+			account, err := p.Owner(c)
 			if err != nil {
 				return err
 			}

@@ -25,14 +25,10 @@ func Commands(d Deps) []api.Command {
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
-	return []api.Entity{{Name: "userdata", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-		u, ok := tables.UserDatas.Get(r, id)
-		if !ok {
-			return api.Owner{}, false
-		}
-		return api.Owner{Account: u.AccountID, Domain: u.DomainID}, true
-	}}}
+	return []api.Entity{api.OwnedEntity("userdata", tables.UserDatas, owner)}
 }
+
+func owner(u *cloud.UserData) api.Owner { return api.Owner{Account: u.AccountID, Domain: u.DomainID} }
 
 // Answer is kept user-data as clients see it.
 type Answer struct {
@@ -41,19 +37,14 @@ type Answer struct {
 	AccountID cloud.ID `json:"accountid" doc:"owning account"`
 	Account   string   `json:"account,omitempty" doc:"name of that account"`
 	api.InProject
-	DomainID   cloud.ID `json:"domainid" doc:"domain of the owner"`
-	Domain     string   `json:"domain" doc:"name of that domain"`
-	DomainPath string   `json:"domainpath" doc:"path of that domain"`
-	UserData   string   `json:"userdata" doc:"the content, base64"`
-	Params     string   `json:"params,omitempty" doc:"names of its variables, separated by commas"`
+	api.InDomain
+	UserData string `json:"userdata" doc:"the content, base64"`
+	Params   string `json:"params,omitempty" doc:"names of its variables, separated by commas"`
 }
 
 func view(r store.Reader, k *seal.Keeper, u *cloud.UserData) Answer {
-	a := Answer{ID: u.ID, Name: u.Name, AccountID: u.AccountID, DomainID: u.DomainID, Params: strings.Join(u.Params, ",")}
+	a := Answer{ID: u.ID, Name: u.Name, AccountID: u.AccountID, InDomain: api.NameDomain(r, u.DomainID), Params: strings.Join(u.Params, ",")}
 	a.Account, a.InProject = api.OwnerNames(r, u.AccountID)
-	if d, ok := tables.Domains.Get(r, u.DomainID); ok {
-		a.Domain, a.DomainPath = d.Name, d.Path
-	}
 	if text, err := k.Open(u.Content); err == nil {
 		a.UserData = base64.StdEncoding.EncodeToString([]byte(text))
 	}
@@ -61,12 +52,10 @@ func view(r store.Reader, k *seal.Keeper, u *cloud.UserData) Answer {
 }
 
 type registerParams struct {
-	Name      string   `api:"name,required" doc:"its name, one of a kind in its account"`
-	UserData  string   `api:"userdata,required" len:"1048576" doc:"the content, base64; at most 32 KiB decoded"`
-	Params    []string `api:"params" type:"string" doc:"names of its variables, separated by commas"`
-	Account   string   `api:"account" doc:"account it belongs to; needs domainid"`
-	DomainID  cloud.ID `api:"domainid" ref:"domain" doc:"domain of that account"`
-	ProjectID cloud.ID `api:"projectid" doc:"project it belongs to"`
+	Name     string   `api:"name,required" doc:"its name, one of a kind in its account"`
+	UserData string   `api:"userdata,required" len:"1048576" doc:"the content, base64; at most 32 KiB decoded"`
+	Params   []string `api:"params" type:"string" doc:"names of its variables, separated by commas"`
+	api.OwnerParams
 }
 
 func register(d Deps) api.Command {
@@ -74,7 +63,7 @@ func register(d Deps) api.Command {
 		Name: "registerUserData", Doc: "Keeps user-data under a name, for VMs to be deployed with.", Since: "4.18", Roles: api.Everyone,
 		Event: "REGISTER.USER.DATA", Entity: "UserData", Object: "userdata",
 		Run: api.Change(func(c *api.Call, tx *store.Tx, p *registerParams) (Answer, error) {
-			account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+			account, err := p.Owner(c)
 			if err != nil {
 				return Answer{}, err
 			}
@@ -104,21 +93,11 @@ func list() api.Command {
 		Name: "listUserData", Doc: "Lists kept user-data.", Since: "4.18", Roles: api.Everyone, Object: "userdata",
 		Run: api.List(api.Lister[listParams, cloud.UserData, Answer]{
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.UserData], error) {
-				all := tables.UserDatas.All(c.Read)
-				if account, ok := c.Scope.Account(); ok {
-					all = tables.UserDatas.By(c.Read, "account", store.K(account))
-				}
-				return func(yield func(*cloud.UserData) bool) {
-					for u := range all {
-						if (p.ID.IsZero() || u.ID == p.ID) && (p.Name == "" || u.Name == p.Name) && !yield(u) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(api.OwnedRows(c, tables.UserDatas), func(u *cloud.UserData) bool {
+					return (p.ID.IsZero() || u.ID == p.ID) && (p.Name == "" || u.Name == p.Name)
+				}), nil
 			},
-			Owner: func(_ *api.Call, u *cloud.UserData) api.Owner {
-				return api.Owner{Account: u.AccountID, Domain: u.DomainID}
-			},
+			Owner:   func(_ *api.Call, u *cloud.UserData) api.Owner { return owner(u) },
 			Keyword: func(u *cloud.UserData) string { return u.Name },
 			View:    func(c *api.Call, u *cloud.UserData) Answer { return view(c.Read, c.Seal, u) },
 		}),
@@ -126,10 +105,8 @@ func list() api.Command {
 }
 
 type removeParams struct {
-	ID        cloud.ID `api:"id,required" ref:"userdata" doc:"the user-data"`
-	Account   string   `api:"account" doc:"account it belongs to; needs domainid"`
-	DomainID  cloud.ID `api:"domainid" ref:"domain" doc:"domain of that account"`
-	ProjectID cloud.ID `api:"projectid" doc:"project it belongs to"`
+	ID cloud.ID `api:"id,required" ref:"userdata" doc:"the user-data"`
+	api.OwnerParams
 }
 
 func remove() api.Command {
@@ -142,7 +119,7 @@ func remove() api.Command {
 				return api.NoEntity("id", p.ID)
 			}
 			if p.Account != "" || !p.ProjectID.IsZero() {
-				named, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
+				named, err := p.Owner(c)
 				if err != nil {
 					return err
 				}
