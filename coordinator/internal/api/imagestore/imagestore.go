@@ -13,7 +13,9 @@ import (
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{addOld(), add(), list(), update(), remove(), listProviders()} }
+func Commands() []api.Command {
+	return []api.Command{addOld(), add(), list(), update(), remove(), listProviders()}
+}
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
