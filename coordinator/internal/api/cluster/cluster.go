@@ -19,13 +19,11 @@ func Commands() []api.Command { return []api.Command{create(), list(), update(),
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
-	return []api.Entity{{
-		Name: "cluster",
-		Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-			return api.Owner{}, tables.Clusters.Has(r, id)
-		},
-	}}
+	return []api.Entity{api.FreeEntity("cluster", tables.Clusters)}
 }
+
+// name is what an event tells of a cluster.
+func name(k *cloud.Cluster) (cloud.ID, string) { return k.ID, "cluster " + k.Name }
 
 // Answer is a cluster as clients see it.
 type Answer struct {
@@ -104,15 +102,10 @@ type updateParams struct {
 func update() api.Command {
 	return api.Command{
 		Name: "updateCluster", Doc: "Changes a cluster.", Roles: api.AdminOnly, Event: "CLUSTER.EDIT", Entity: "Cluster", Object: "cluster",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
-			k, err := infra.UpdateCluster(tx, p.ID, infra.ClusterValues{
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *updateParams) (*cloud.Cluster, error) {
+			return infra.UpdateCluster(tx, p.ID, infra.ClusterValues{
 				Name: p.Name, Hypervisor: p.Hypervisor, Type: p.Type, AllocationState: p.AllocationState, ManagedState: p.ManagedState,
 			})
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(k.ID, "cluster "+k.Name)
-			return view(c, k), nil
 		}),
 	}
 }

@@ -19,13 +19,11 @@ func Commands() []api.Command { return []api.Command{create(), list(), update(),
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
-	return []api.Entity{{
-		Name: "pod",
-		Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-			return api.Owner{}, tables.Pods.Has(r, id)
-		},
-	}}
+	return []api.Entity{api.FreeEntity("pod", tables.Pods)}
 }
+
+// name is what an event tells of a pod.
+func name(pod *cloud.Pod) (cloud.ID, string) { return pod.ID, "pod " + pod.Name }
 
 // Answer is a pod as clients see it. Start and end are lists, as newer clients want them.
 type Answer struct {
@@ -73,15 +71,10 @@ type createParams struct {
 func create() api.Command {
 	return api.Command{
 		Name: "createPod", Doc: "Makes a pod in a zone.", Roles: api.AdminOnly, Event: "POD.CREATE", Entity: "Pod", Object: "pod",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
-			pod, err := infra.CreatePod(tx, p.ZoneID, infra.PodValues{
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *createParams) (*cloud.Pod, error) {
+			return infra.CreatePod(tx, p.ZoneID, infra.PodValues{
 				Name: p.Name, Gateway: p.Gateway, Netmask: p.Netmask, StartIP: p.StartIP, EndIP: p.EndIP, AllocationState: p.AllocationState,
 			})
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(pod.ID, "pod "+pod.Name)
-			return view(c, pod), nil
 		}),
 	}
 }
@@ -99,15 +92,10 @@ type updateParams struct {
 func update() api.Command {
 	return api.Command{
 		Name: "updatePod", Doc: "Changes a pod.", Roles: api.AdminOnly, Event: "POD.EDIT", Entity: "Pod", Object: "pod",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
-			pod, err := infra.UpdatePod(tx, p.ID, infra.PodValues{
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *updateParams) (*cloud.Pod, error) {
+			return infra.UpdatePod(tx, p.ID, infra.PodValues{
 				Name: p.Name, Gateway: p.Gateway, Netmask: p.Netmask, StartIP: p.StartIP, EndIP: p.EndIP, AllocationState: p.AllocationState,
 			})
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(pod.ID, "pod "+pod.Name)
-			return view(c, pod), nil
 		}),
 	}
 }
@@ -144,15 +132,10 @@ func list() api.Command {
 				if !p.ZoneID.IsZero() {
 					key = store.K(p.ZoneID)
 				}
-				return func(yield func(*cloud.Pod) bool) {
-					for pod := range tables.Pods.By(c.Read, "zone", key) {
-						keep := (p.ID.IsZero() || p.ID == pod.ID) && (p.Name == "" || p.Name == pod.Name) &&
-							(p.AllocationState == "" || strings.EqualFold(p.AllocationState, pod.AllocationState.String()))
-						if keep && !yield(pod) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(tables.Pods.By(c.Read, "zone", key), func(pod *cloud.Pod) bool {
+					return (p.ID.IsZero() || p.ID == pod.ID) && (p.Name == "" || p.Name == pod.Name) &&
+						(p.AllocationState == "" || strings.EqualFold(p.AllocationState, pod.AllocationState.String()))
+				}), nil
 			},
 			Keyword: func(p *cloud.Pod) string { return p.Name },
 			ViewFor: func(c *api.Call, p *listParams, pod *cloud.Pod) Answer {

@@ -26,13 +26,8 @@ func update() api.Command {
 	return api.Command{
 		Name: "updateStoragePool", Doc: "Changes a primary storage pool.", Roles: api.AdminOnly, Event: "STORAGE.POOL.UPDATE", Entity: "StoragePool",
 		Object: "storagepool",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
-			pool, err := storage.UpdatePool(tx, p.ID, storage.PoolValues{Name: p.Name, Tags: p.Tags, SetTags: p.Tags != nil, Details: p.Details})
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(pool.ID, "storage pool "+pool.Name)
-			return view(c, pool), nil
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *updateParams) (*cloud.StoragePool, error) {
+			return storage.UpdatePool(tx, p.ID, storage.PoolValues{Name: p.Name, Tags: p.Tags, SetTags: p.Tags != nil, Details: p.Details})
 		}),
 	}
 }

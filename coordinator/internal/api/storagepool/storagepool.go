@@ -20,13 +20,11 @@ func Commands() []api.Command {
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
-	return []api.Entity{{
-		Name: "storagepool",
-		Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-			return api.Owner{}, tables.StoragePools.Has(r, id)
-		},
-	}}
+	return []api.Entity{api.FreeEntity("storagepool", tables.StoragePools)}
 }
+
+// name is what an event tells of a pool.
+func name(p *cloud.StoragePool) (cloud.ID, string) { return p.ID, "storage pool " + p.Name }
 
 // Answer is a pool as clients see it. Sizes are in bytes.
 type Answer struct {
@@ -101,31 +99,22 @@ func create() api.Command {
 	return api.Command{
 		Name: "createStoragePool", Doc: "Makes a primary storage pool of hosts' directories or of a share.", Roles: api.AdminOnly,
 		Event: "STORAGE.POOL.CREATE", Entity: "StoragePool", Object: "storagepool",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *createParams) (*cloud.StoragePool, error) {
 			if !p.ClusterID.IsZero() && p.PodID.IsZero() {
-				return Answer{}, cloud.Errorf(cloud.Invalid, "Cluster id requires pod id")
+				return nil, cloud.Errorf(cloud.Invalid, "Cluster id requires pod id")
 			}
-			pool, err := storage.CreatePool(tx, storage.NewPool{
+			return storage.CreatePool(tx, storage.NewPool{
 				Name: p.Name, URL: p.URL, ZoneID: p.ZoneID, PodID: p.PodID, Cluster: p.ClusterID, Scope: p.Scope, Tags: p.Tags, Details: p.Details,
 			})
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(pool.ID, "storage pool "+pool.Name)
-			return view(c, pool), nil
 		}),
 	}
-}
-
-type removeParams struct {
-	ID cloud.ID `api:"id,required" ref:"storagepool" doc:"the pool"`
 }
 
 func remove() api.Command {
 	return api.Command{
 		Name: "deleteStoragePool", Doc: "Removes a primary storage pool without volumes.", Roles: api.AdminOnly,
 		Event: "STORAGE.POOL.DELETE", Entity: "StoragePool",
-		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *removeParams) error {
+		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *idParams) error {
 			c.Describe(p.ID, "storage pool "+p.ID.String())
 			return storage.DeletePool(tx, p.ID)
 		}),
@@ -155,13 +144,7 @@ func list() api.Command {
 				if !p.ZoneID.IsZero() {
 					all = tables.StoragePools.By(c.Read, "name", store.K(p.ZoneID))
 				}
-				return func(yield func(*cloud.StoragePool) bool) {
-					for pool := range all {
-						if p.keeps(c, pool) && !yield(pool) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(all, func(pool *cloud.StoragePool) bool { return p.keeps(c, pool) }), nil
 			},
 			Keyword: func(p *cloud.StoragePool) string { return p.Name + "\n" + p.Kind.String() },
 			View:    view,

@@ -21,9 +21,7 @@ func Commands() []api.Command {
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
-	return []api.Entity{{Name: "storagerange", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-		return api.Owner{}, tables.StorageRanges.Has(r, id)
-	}}}
+	return []api.Entity{api.FreeEntity("storagerange", tables.StorageRanges)}
 }
 
 // Answer is a range as clients see it.
@@ -131,13 +129,9 @@ func list() api.Command {
 		Run: api.List(api.Lister[listParams, cloud.StorageRange, Answer]{
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.StorageRange], error) {
 				is := func(want, have cloud.ID) bool { return want.IsZero() || want == have }
-				return func(yield func(*cloud.StorageRange) bool) {
-					for r := range tables.StorageRanges.By(c.Read, "zone", nil) {
-						if is(p.ID, r.ID) && is(p.PodID, r.PodID) && is(p.ZoneID, r.ZoneID) && !yield(r) {
-							return
-						}
-					}
-				}, nil
+				return api.Filter(tables.StorageRanges.By(c.Read, "zone", nil), func(r *cloud.StorageRange) bool {
+					return is(p.ID, r.ID) && is(p.PodID, r.PodID) && is(p.ZoneID, r.ZoneID)
+				}), nil
 			},
 			View: func(_ *api.Call, r *cloud.StorageRange) Answer { return view(r) },
 		}),

@@ -61,6 +61,9 @@ func visible(c *api.Call, z *cloud.Zone) bool {
 	return c.IsAdmin() && c.InDomain(z.DomainID)
 }
 
+// name is what an event tells of a zone.
+func name(z *cloud.Zone) (cloud.ID, string) { return z.ID, "zone " + z.Name }
+
 // Answer is a zone as clients see it.
 type Answer struct {
 	ID                    cloud.ID          `json:"id" doc:"the zone"`
@@ -124,17 +127,12 @@ type createParams struct {
 func create() api.Command {
 	return api.Command{
 		Name: "createZone", Doc: "Makes a zone.", Roles: api.AdminOnly, Event: "ZONE.CREATE", Entity: "Zone", Object: "zone",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
-			z, err := infra.CreateZone(tx, p.NetworkType, p.DomainID, infra.ZoneValues{
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *createParams) (*cloud.Zone, error) {
+			return infra.CreateZone(tx, p.NetworkType, p.DomainID, infra.ZoneValues{
 				Name: &p.Name, DNS1: p.DNS1, DNS2: p.DNS2, IP6DNS1: p.IP6DNS1, IP6DNS2: p.IP6DNS2, InternalDNS1: p.InternalDNS1,
 				InternalDNS2: p.InternalDNS2, GuestCIDR: p.GuestCIDR, NetworkDomain: p.Domain, AllocationState: p.AllocationState,
 				LocalStorage: p.LocalStorage, SecurityGroups: p.SecurityGroups,
 			})
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(z.ID, "zone "+z.Name)
-			return view(c, z), nil
 		}),
 	}
 }
@@ -161,9 +159,9 @@ type updateParams struct {
 func update() api.Command {
 	return api.Command{
 		Name: "updateZone", Doc: "Changes a zone.", Roles: api.AdminOnly, Event: "ZONE.EDIT", Entity: "Zone", Object: "zone",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
+		Run: api.ChangeRow(name, view, func(tx *store.Tx, p *updateParams) (*cloud.Zone, error) {
 			if p.DHCPProvider != "" && !strings.EqualFold(p.DHCPProvider, "VirtualRouter") {
-				return Answer{}, cloud.Errorf(cloud.Invalid, "dhcpprovider %s is not supported; supported is VirtualRouter", p.DHCPProvider)
+				return nil, cloud.Errorf(cloud.Invalid, "dhcpprovider %s is not supported; supported is VirtualRouter", p.DHCPProvider)
 			}
 			v := infra.ZoneValues{
 				Name: p.Name, DNS1: p.DNS1, DNS2: p.DNS2, IP6DNS1: p.IP6DNS1, IP6DNS2: p.IP6DNS2, InternalDNS1: p.InternalDNS1,
@@ -172,7 +170,7 @@ func update() api.Command {
 			}
 			for _, d := range p.DNSSearchOrder {
 				if !infra.ValidNetworkDomain(d) {
-					return Answer{}, cloud.Errorf(cloud.Invalid, "Invalid network domain suffix %s in dnssearchorder", d)
+					return nil, cloud.Errorf(cloud.Invalid, "Invalid network domain suffix %s in dnssearchorder", d)
 				}
 			}
 			if len(p.DNSSearchOrder) > 0 {
@@ -181,12 +179,7 @@ func update() api.Command {
 				}
 				v.Details["dns.search.order"] = strings.Join(p.DNSSearchOrder, ",")
 			}
-			z, err := infra.UpdateZone(tx, p.ID, v)
-			if err != nil {
-				return Answer{}, err
-			}
-			c.Describe(z.ID, "zone "+z.Name)
-			return view(c, z), nil
+			return infra.UpdateZone(tx, p.ID, v)
 		}),
 	}
 }
@@ -240,14 +233,9 @@ func rows(c *api.Call, p *listParams) (iter.Seq[*cloud.Zone], error) {
 			mine[vm.ZoneID] = true
 		}
 	}
-	return func(yield func(*cloud.Zone) bool) {
-		for z := range tables.Zones.By(c.Read, "name", nil) {
-			keep := (p.ID.IsZero() || p.ID == z.ID) && (p.Name == "" || p.Name == z.Name) &&
-				(p.NetworkType == "" || strings.EqualFold(p.NetworkType, z.Type.String())) &&
-				(p.DomainID.IsZero() || z.DomainID.IsZero() || z.DomainID == p.DomainID) && (mine == nil || mine[z.ID])
-			if keep && !yield(z) {
-				return
-			}
-		}
-	}, nil
+	return api.Filter(tables.Zones.By(c.Read, "name", nil), func(z *cloud.Zone) bool {
+		return (p.ID.IsZero() || p.ID == z.ID) && (p.Name == "" || p.Name == z.Name) &&
+			(p.NetworkType == "" || strings.EqualFold(p.NetworkType, z.Type.String())) &&
+			(p.DomainID.IsZero() || z.DomainID.IsZero() || z.DomainID == p.DomainID) && (mine == nil || mine[z.ID])
+	}), nil
 }
