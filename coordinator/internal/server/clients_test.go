@@ -58,10 +58,10 @@ json.dump(out, sys.stdout)
 func TestPythonClients(t *testing.T) {
 	const python = "/usr/bin/python3"
 	if err := exec.CommandContext(t.Context(), python, "-c", "import cs, libcloud").Run(); err != nil {
-		if os.Geteuid() == 0 && os.Getenv("CI") != "" {
+		if os.Geteuid() == 0 {
 			t.Fatal("python3-cs and python3-libcloud are not installed (make deps)")
 		}
-		t.Skip("python3-cs and python3-libcloud are not installed (make deps)")
+		t.Skip("python3-cs and python3-libcloud are not installed (make deps as root)")
 	}
 	r := start(t, testConfig(t, "one"))
 	r.ready(t)
