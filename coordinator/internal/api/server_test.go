@@ -150,7 +150,7 @@ func TestRefusedBodies(t *testing.T) {
 }
 
 // Whoever may not log in any more may not call either, from the next request on.
-func TestCallersThatAreNotInUse(t *testing.T) {
+func TestCVE_2012_4501_CallersThatAreNotInUse(t *testing.T) {
 	for name, change := range map[string]func(tx *store.Tx, u *apitest.User) error{
 		"user disabled": func(tx *store.Tx, u *apitest.User) error {
 			return tables.Users.Edit(tx, u.User.ID, func(r *cloud.User) error { r.State = cloud.Disabled; return nil })
@@ -204,8 +204,8 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// With limits, exactly so many of many calls at once succeed (CVE-2025-69233).
-func TestLimitUnderConcurrency(t *testing.T) {
+// With limits, exactly so many of many calls at once succeed.
+func TestCVE_2025_69233_LimitUnderConcurrency(t *testing.T) {
 	c := world(t, nil)
 	c.Update(func(tx *store.Tx) error { return c.Settings.Set(tx, "max.account.user.vms", "7") })
 	var wg sync.WaitGroup
@@ -254,8 +254,8 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// Nothing that is secret is logged, at any level, whatever goes wrong (CVE-2012-5616, issue 13311).
-func TestNoSecretIsLogged(t *testing.T) {
+// Nothing that is secret is logged, at any level, whatever goes wrong (and issue 13311).
+func TestCVE_2012_5616_NoSecretIsLogged(t *testing.T) {
 	var log safeBuffer
 	c := world(t, &log)
 	const canary = "CANARY-7f3a9c"

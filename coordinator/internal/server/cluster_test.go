@@ -157,7 +157,7 @@ func foreignTLS(t *testing.T) *tls.Config {
 }
 
 // What an address forwarded by a client itself says is not believed.
-func TestForwardHeadersOnPublicPort(t *testing.T) {
+func TestCVE_2024_29006_ForwardHeadersOnPublicPort(t *testing.T) {
 	r := start(t, testConfig(t, "one"))
 	r.ready(t)
 	env := admin(t, r.cfg)

@@ -12,9 +12,8 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 )
 
-// TestGuardAddresses is the corpus of addresses that downloads must not reach, whatever name or redirect led there
-// (CVE-2024-29007, CVE-2026-50112, CVE-2026-61422).
-func TestGuardAddresses(t *testing.T) {
+// The corpus of addresses that downloads must not reach, whatever name or redirect led there.
+func TestCVE_2024_29007_CVE_2026_50112_CVE_2026_61422_GuardAddresses(t *testing.T) {
 	refused := `0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.255 127.0.0.1 127.1.2.3 127.255.255.255
 		169.254.0.1 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.0.170 192.0.2.1 192.88.99.1 192.168.0.1 192.168.255.255
 		198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255
@@ -53,7 +52,7 @@ func TestGuardAddresses(t *testing.T) {
 	}
 }
 
-func TestImageURLs(t *testing.T) {
+func TestCVE_2026_61422_ImageURLs(t *testing.T) {
 	for url, good := range map[string]bool{
 		"http://example.org/a.qcow2":           true,
 		"https://example.org:8443/a.qcow2?x=y": true,
@@ -87,8 +86,8 @@ func TestImageURLs(t *testing.T) {
 	}
 }
 
-// TestGuardDials shows that the guard looks at what is dialled: names, redirects and odd spellings of addresses.
-func TestGuardDials(t *testing.T) {
+// The guard looks at what is dialled: names, redirects and odd spellings of addresses.
+func TestCVE_2024_29007_CVE_2026_50112_GuardDials(t *testing.T) {
 	hits := 0
 	inner := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
 	defer inner.Close()

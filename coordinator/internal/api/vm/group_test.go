@@ -201,7 +201,7 @@ func TestUserDataOfTemplates(t *testing.T) {
 
 // A password that the guest has not fetched yet is told to the owner who starts the VM, and to no admin of another
 // account; one that an admin has made is told to that admin.
-func TestWhoIsToldPasswords(t *testing.T) {
+func TestCVE_2015_3251_WhoIsToldPasswords(t *testing.T) {
 	w := newWorld(t)
 	w.Must("a-user", "registerSSHKeyPair", "name", "k", "publickey", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p")
 	id := w.Job("a-user", w.deploy("a-user", "startvm", "false").String("jobid")).Get("jobresult.virtualmachine.id").(string)
