@@ -4,6 +4,7 @@ package asyncjob
 import (
 	"encoding/json"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
@@ -79,21 +80,25 @@ var secrets = []string{"password", "privatekey", "secretkey"}
 
 // redact takes secrets out of a result.
 func redact(result string) string {
-	var v map[string]any
+	var v any
 	if json.Unmarshal([]byte(result), &v) != nil {
 		return "{}"
 	}
 	found := false
-	var clean func(m map[string]any)
-	clean = func(m map[string]any) {
-		for _, s := range secrets {
-			if _, ok := m[s]; ok {
-				delete(m, s)
-				found = true
+	var clean func(v any)
+	clean = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, inner := range v {
+				if slices.Contains(secrets, name) {
+					delete(v, name)
+					found = true
+				} else {
+					clean(inner)
+				}
 			}
-		}
-		for _, x := range m {
-			if inner, ok := x.(map[string]any); ok {
+		case []any:
+			for _, inner := range v {
 				clean(inner)
 			}
 		}

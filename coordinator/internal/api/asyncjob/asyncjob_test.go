@@ -1,6 +1,7 @@
 package asyncjob_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -44,12 +45,12 @@ func TestAnswers(t *testing.T) {
 	c.Golden("missing", c.Call("a-user", "queryAsyncJobResult"))
 }
 
-// An admin sees the jobs of others, but not the passwords that they told (CVE-2015-3251).
-func TestPasswordsAreForTheirOwner(t *testing.T) {
+// An admin sees the jobs of others, but not the passwords that they told.
+func TestCVE_2015_3251_PasswordsAreForTheirOwner(t *testing.T) {
 	c, done := world(t)
 	for _, user := range []string{"root", "a-admin"} {
 		a := c.Must(user, "queryAsyncJobResult", "jobid", done.String())
-		if a.Get("jobresult.virtualmachine.name") != "x" || a.Get("jobresult.virtualmachine.password") != nil {
+		if a.Get("jobresult.virtualmachine.name") != "x" || strings.Contains(string(a.Raw), "hunter") {
 			t.Errorf("%s sees %s", user, a.Raw)
 		}
 	}
@@ -63,5 +64,25 @@ func TestPasswordsAreForTheirOwner(t *testing.T) {
 	}
 	if a := c.Must("a-user", "queryAsyncJobResult", "jobid", done.String()); a.String("jobresult.virtualmachine.password") != "hunter2" {
 		t.Errorf("its owner sees %s", a.Raw)
+	}
+}
+
+// Nor where they stand in a list inside the answer.
+func TestCVE_2015_3251_PasswordsInLists(t *testing.T) {
+	c, done := world(t)
+	c.Update(func(tx *store.Tx) error {
+		return tables.Jobs.Edit(tx, done, func(j *cloud.Job) error {
+			j.Result = c.Seal.Seal(`{"virtualmachine":[{"name":"x","password":"hunter2"},[{"userkeys":{"secretkey":"hunter3"}}]]}`)
+			return nil
+		})
+	})
+	for _, command := range []string{"queryAsyncJobResult", "listAsyncJobs"} {
+		params := map[string][]string{"queryAsyncJobResult": {"jobid", done.String()}, "listAsyncJobs": {"listall", "true"}}[command]
+		if a := c.Must("root", command, params...); strings.Contains(string(a.Raw), "hunter") || !strings.Contains(string(a.Raw), `"name":"x"`) {
+			t.Errorf("%s tells root %s", command, a.Raw)
+		}
+		if a := c.Must("a-user", command, params...); strings.Count(string(a.Raw), "hunter") != 2 {
+			t.Errorf("%s tells the owner %s", command, a.Raw)
+		}
 	}
 }
