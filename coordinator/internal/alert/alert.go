@@ -8,6 +8,7 @@ package alert
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -137,9 +138,10 @@ func Differs(r store.Reader, prefix string, hold []Condition) bool {
 	return len(open) > 0
 }
 
-// Sync makes the open conditions whose keys begin with prefix those that hold.
+// Sync makes the open conditions whose keys begin with prefix those that hold. It writes in the order of keys: what is
+// resolved at one time is told in the same order by every run.
 func Sync(tx *store.Tx, prefix string, hold []Condition) error {
-	for key := range opened(tx, prefix) {
+	for _, key := range slices.Sorted(maps.Keys(opened(tx, prefix))) {
 		if !slices.ContainsFunc(hold, func(c Condition) bool { return c.Key == key }) {
 			if err := Resolve(tx, key); err != nil {
 				return err
