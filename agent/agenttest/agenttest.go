@@ -88,7 +88,6 @@ type Host struct {
 	deaf    map[string]bool
 	spoilt  map[string]bool // images by sum
 	wakeVMs func()
-	wakeNet func()
 	changed func()
 
 	agent  *host.Host
@@ -133,7 +132,7 @@ func (h *Host) Start() error {
 	if h.boot == "" {
 		h.boot = uuid.NewString()
 	}
-	h.wakeVMs, h.wakeNet, h.changed = nil, nil, nil
+	h.wakeVMs, h.changed = nil, nil
 	agent, err := host.New(host.Config{
 		Token: h.options.Token, Version: h.options.Version, Dial: h.options.Dial, Slow: h.options.Slow,
 		Heartbeat: h.options.Heartbeat, Log: h.log,
@@ -151,12 +150,7 @@ func (h *Host) Start() error {
 			h.mu.Unlock()
 			<-ctx.Done()
 		},
-		WatchLinks: func(ctx context.Context, wake func()) {
-			h.mu.Lock()
-			h.wakeNet = wake
-			h.mu.Unlock()
-			<-ctx.Done()
-		},
+		WatchLinks:  func(ctx context.Context, _ func()) { <-ctx.Done() }, // nobody else touches them
 		ChannelPath: func(id string) string { return "/run/wisp/systemvm/" + id + ".sock" },
 		Facts:       func(context.Context) *hostspec.HostFacts { return h.facts() },
 		Usage:       func() (*hostspec.HostUsage, error) { return h.usage(), nil }, BootID: h.boot,

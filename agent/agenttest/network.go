@@ -59,16 +59,6 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 // Switch implements reconcile.Fabric: there are no frames to lead.
 func (simFabric) Switch(context.Context, []string, []fabric.Plug) error { return nil }
 
-// DropLinks deletes the links of a network as by hand.
-func (h *Host) DropLinks(network string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.links, network)
-	if h.wakeNet != nil {
-		go h.wakeNet()
-	}
-}
-
 // simServices is one wisp-netsvc per network that applies at once, and guests that use them.
 type simServices struct {
 	h       *Host
