@@ -60,7 +60,10 @@ type Account struct {
 	Details map[string]string `row:"12"`
 	// Removing is true from the call that removes the account until its row goes, after all that it owns.
 	Removing bool `row:"13"`
-	Unknown  Unknown
+	// InviteMails is how many invitations by mail the account asked for in the day from InviteMailsSince.
+	InviteMails      uint64    `row:"14"`
+	InviteMailsSince time.Time `row:"15"`
+	Unknown          Unknown
 }
 
 // User logs in and acts for its account.

@@ -28,6 +28,11 @@ var (
 		Name: "project.invite.timeout", Category: "Project Defaults", Type: settings.Seconds, Default: "86400", Min: 1, Max: 31536000,
 		Doc: "Seconds for which an invitation to a project can be taken up.",
 	})
+	// InviteMails bounds the mail that tenants can make the cloud send to addresses of their choice.
+	InviteMails = settings.Define(settings.Def{
+		Name: "project.invite.mail.limit", Category: "Project Defaults", Type: settings.Integer, Default: "50", Min: -1, Max: 1 << 40,
+		Doc: "How many invitations to projects an account can have mailed in a day; -1 is without limit.",
+	})
 	// UsersMayCreateProjects lets those who are no admins make projects.
 	UsersMayCreateProjects = settings.Define(settings.Def{
 		Name: "allow.user.create.projects", Category: "Project Defaults", Type: settings.Boolean, Default: "true",
@@ -38,7 +43,7 @@ var (
 
 // ProjectSettings lists the settings of projects.
 func ProjectSettings() []*settings.Def {
-	return append(projectMail.All(), InviteRequired, InviteTimeout, UsersMayCreateProjects)
+	return append(projectMail.All(), InviteRequired, InviteTimeout, InviteMails, UsersMayCreateProjects)
 }
 
 // Expired tells whether a pending invitation was not taken up in time.
@@ -62,9 +67,10 @@ func Invite(tx *store.Tx, p *cloud.Project, account, user cloud.ID, role cloud.P
 	return putInvitation(tx, &cloud.ProjectInvitation{ProjectID: p.ID, DomainID: p.DomainID, AccountID: account, UserID: user, Role: role})
 }
 
-// InviteByMail asks whoever reads the mail to join a project. Its token is the right to join: it is random, and kept
-// sealed until the mail was sent and as a hash after that (CVE-2022-26779 guessed such tokens).
-func InviteByMail(tx *store.Tx, k *seal.Keeper, p *cloud.Project, address string, role cloud.ProjectRole) error {
+// InviteByMail asks whoever reads the mail to join a project, in the name of the account that asks. Its token is the
+// right to join: it is random, and kept sealed until the mail was sent and as a hash after that (CVE-2022-26779
+// guessed such tokens).
+func InviteByMail(tx *store.Tx, k *seal.Keeper, p *cloud.Project, asks cloud.ID, address string, role cloud.ProjectRole) error {
 	to, err := mail.Addresses(address)
 	if err != nil || len(to) != 1 {
 		return cloud.Errorf(cloud.Invalid, "Invalid value %q in parameter email: one mail address is accepted", address)
@@ -83,10 +89,34 @@ func InviteByMail(tx *store.Tx, k *seal.Keeper, p *cloud.Project, address string
 			return err
 		}
 	}
+	if err := countMail(tx, asks); err != nil {
+		return err
+	}
 	token := randomText(32)
 	return putInvitation(tx, &cloud.ProjectInvitation{
 		ProjectID: p.ID, DomainID: p.DomainID, Email: to[0], Role: role, Token: hashToken(token), Mail: k.Seal(token),
 	})
+}
+
+// inviteWindow is the day of InviteMails.
+const inviteWindow = 24 * time.Hour
+
+// countMail counts a mail against the account that asks for it. The count is the account's own, so it is not
+// undone by taking the invitation back or by removing the project.
+func countMail(tx *store.Tx, account cloud.ID) error {
+	a, ok := tables.Accounts.Get(tx, account)
+	if !ok {
+		return cloud.Errorf(cloud.Internal, "Unable to find account id=%s", account)
+	}
+	if tx.Now().Sub(a.InviteMailsSince) >= inviteWindow {
+		a.InviteMails, a.InviteMailsSince = 0, tx.Now()
+	}
+	if limit := InviteMails.Int(tx); limit >= 0 && a.InviteMails >= uint64(limit) {
+		return cloud.Errorf(cloud.LimitExceeded, "Account %s has had %d invitations mailed since %s, the most in a day (setting %s); invite by account, or try again after %s",
+			a.Name, a.InviteMails, a.InviteMailsSince.UTC().Format(time.RFC3339), InviteMails.Name, a.InviteMailsSince.Add(inviteWindow).UTC().Format(time.RFC3339))
+	}
+	a.InviteMails++
+	return tables.Accounts.Put(tx, a)
 }
 
 func putInvitation(tx *store.Tx, i *cloud.ProjectInvitation) error {
@@ -102,16 +132,20 @@ func hashToken(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// FindInvitation finds the invitation that waits for an account, or the one of a mail's token.
-func FindInvitation(r store.Reader, project, account cloud.ID, user cloud.ID, token cloud.Secret) (*cloud.ProjectInvitation, bool) {
+// FindInvitation finds the invitation that waits for an account, or the one of a mail's token. Members are of the
+// project's domain, whoever a mail was forwarded to: an account of another one has no invitation.
+func FindInvitation(r store.Reader, project *cloud.Project, account *cloud.Account, user cloud.ID, token cloud.Secret) (*cloud.ProjectInvitation, bool) {
+	if account.DomainID != project.DomainID {
+		return nil, false
+	}
 	if token != "" {
 		i, ok := tables.ProjectInvitations.First(r, "token", store.K(hashToken(string(token))))
-		if !ok || i.ProjectID != project || i.State != cloud.InvitationPending {
+		if !ok || i.ProjectID != project.ID || i.State != cloud.InvitationPending {
 			return nil, false
 		}
 		return i, true
 	}
-	for i := range tables.ProjectInvitations.By(r, "project", store.K(project, account)) {
+	for i := range tables.ProjectInvitations.By(r, "project", store.K(project.ID, account.ID)) {
 		if i.State == cloud.InvitationPending && (i.UserID.IsZero() || i.UserID == user) {
 			return i, true
 		}

@@ -73,7 +73,7 @@ func (h handlers) answerInvitation() api.Command {
 			}
 			var i *cloud.ProjectInvitation
 			if known {
-				i, known = identity.FindInvitation(tx, project.ID, account.ID, user, p.Token)
+				i, known = identity.FindInvitation(tx, project, account, user, p.Token)
 			}
 			// Whoever is not invited learns nothing of the project, not even that it is there.
 			if !known {

@@ -50,7 +50,7 @@ func (h handlers) addAccount() api.Command {
 					return start(c, project, "adding account "+p.Account+" to project"), nil
 				}
 			}
-			if err := h.join(tx, project, account, cloud.ID{}, p.Email, cloud.ProjectRegular); err != nil {
+			if err := h.join(c, tx, project, account, cloud.ID{}, p.Email, cloud.ProjectRegular); err != nil {
 				return nil, err
 			}
 			return start(c, project, "adding account "+p.Account+p.Email+" to project"), nil
@@ -79,7 +79,7 @@ func inDomain(r store.Reader, p *cloud.Project, name string) (*cloud.Account, er
 }
 
 // join makes an account a member, or where it has to agree invites it; account is nil where there is only an address.
-func (h handlers) join(tx *store.Tx, p *cloud.Project, account *cloud.Account, user cloud.ID, email string, role cloud.ProjectRole) error {
+func (h handlers) join(c *api.Call, tx *store.Tx, p *cloud.Project, account *cloud.Account, user cloud.ID, email string, role cloud.ProjectRole) error {
 	if !identity.InviteRequired.Bool(tx) {
 		if account == nil {
 			return cloud.Errorf(cloud.Invalid, "Account information is required for assigning account to the project")
@@ -95,7 +95,7 @@ func (h handlers) join(tx *store.Tx, p *cloud.Project, account *cloud.Account, u
 		}
 	}
 	if email != "" {
-		return identity.InviteByMail(tx, h.Seal, p, email, role)
+		return identity.InviteByMail(tx, h.Seal, p, c.Account.ID, email, role)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func (h handlers) addUser() api.Command {
 				return nil, cloud.Errorf(cloud.Invalid, "Unable to find user %s in domain id=%s", p.Username, project.DomainID)
 			}
 			if _, member := identity.Member(tx, project.ID, a.ID, u.ID); !member {
-				if err := h.join(tx, project, a, u.ID, "", role(p.RoleType)); err != nil {
+				if err := h.join(c, tx, project, a, u.ID, "", role(p.RoleType)); err != nil {
 					return nil, err
 				}
 			}

@@ -432,16 +432,19 @@ func TestCVE_2022_26779_InviteTokens(t *testing.T) {
 		t.Fatalf("%d mails, %+v", len(sent), sent)
 	}
 	for _, wrong := range []string{"", token + "x", token[1:], strings.ToUpper(token), "100000"} {
-		w.refused(431, "entity does not exist", "x-user", "updateProjectInvitation", "projectid", id, "token", wrong)
+		w.refused(431, "entity does not exist", "a-other", "updateProjectInvitation", "projectid", id, "token", wrong)
 	}
+	// Members are of the project's domain: whoever else got hold of the token learns nothing, and spends nothing.
+	w.refused(431, "entity does not exist", "x-user", "updateProjectInvitation", "projectid", id, "token", token)
+	w.refused(431, "entity does not exist", "x-user", "updateProjectInvitation", "projectid", id, "token", token, "accept", "false")
 	for i := range tables.ProjectInvitations.All(w.Read()) {
 		if strings.Contains(i.Token, token) {
 			t.Error("the token is kept in the clear")
 		}
 	}
-	w.Must("x-user", "updateProjectInvitation", "projectid", id, "token", token)
-	w.refused(431, "entity does not exist", "b-user", "updateProjectInvitation", "projectid", id, "token", token)
-	if a := w.Must("x-user", "listProjects"); a.String("project.id") != id {
+	w.Must("a-other", "updateProjectInvitation", "projectid", id, "token", token)
+	w.refused(431, "entity does not exist", "a-other", "updateProjectInvitation", "projectid", id, "token", token)
+	if a := w.Must("a-other", "listProjects"); a.String("project.id") != id {
 		t.Errorf("%s", a.Raw)
 	}
 	replicatest.Wait(t, waitLong, "the mail to be marked as sent", func() error {
@@ -450,4 +453,34 @@ func TestCVE_2022_26779_InviteTokens(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Tenants cannot make the cloud mail the world: an account's mails are counted by the day, and neither taking an
+// invitation back nor removing the project gives one back.
+func TestInviteMailLimit(t *testing.T) {
+	w := newWorld(t)
+	id, other := w.project("p"), w.project("q")
+	w.set("project.invite.required", "true")
+	w.set("project.invite.mail.limit", "2")
+	w.set("project.smtp.host", "127.0.0.1")
+	w.set("project.email.sender", "cloud@example.org")
+	w.Must("a-user", "addAccountToProject", "projectid", id, "email", "x1@example.org")
+	w.refused(431, "already a pending invitation", "a-user", "addAccountToProject", "projectid", id, "email", "x1@example.org")
+	invitation := w.Must("a-user", "listProjectInvitations", "projectid", id).String("projectinvitation.id")
+	w.Must("a-user", "deleteProjectInvitation", "id", invitation)
+	w.Must("a-user", "addAccountToProject", "projectid", id, "email", "x1@example.org")
+	w.Must("a-user", "deleteProject", "id", id)
+	const full = "has had 2 invitations mailed since"
+	w.refused(535, full, "a-user", "addAccountToProject", "projectid", other, "email", "x2@example.org")
+	w.Must("a-user", "addAccountToProject", "projectid", other, "account", "a-other") // needs no mail
+	w.Clock.Advance(24*time.Hour - time.Second)
+	w.refused(535, full, "a-user", "addAccountToProject", "projectid", other, "email", "x2@example.org")
+	w.Clock.Advance(time.Second)
+	w.Must("a-user", "addAccountToProject", "projectid", other, "email", "x2@example.org")
+	w.set("project.invite.mail.limit", "0")
+	w.refused(535, "has had 1 invitations mailed", "a-user", "addAccountToProject", "projectid", other, "email", "x3@example.org")
+	w.set("project.invite.mail.limit", "-1")
+	for _, address := range []string{"x3@example.org", "x4@example.org", "x5@example.org"} {
+		w.Must("a-user", "addAccountToProject", "projectid", other, "email", address)
+	}
 }
