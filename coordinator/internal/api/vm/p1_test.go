@@ -127,13 +127,17 @@ func startNginx(t *testing.T, dir string) (base string, cpu func() time.Duration
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	deadline, tick := time.After(30*time.Second), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close()
 			break
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("nginx does not answer: %s", &log)
 		}
 	}
