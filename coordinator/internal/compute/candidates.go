@@ -12,11 +12,11 @@ import (
 )
 
 // Candidates gathers the hosts of a zone for place.Choose: what they have, over-commitment included, and what is taken.
-func Candidates(r store.Reader, zone cloud.ID) []place.Host {
+func Candidates(r store.Reader, zone cloud.ID) *place.Fleet {
 	all := infra.Factors{CPU: infra.CPUFactor.Float(r), Memory: infra.MemoryFactor.Float(r)}
 	z, ok := tables.Zones.Get(r, zone)
 	if !ok {
-		return nil
+		return &place.Fleet{}
 	}
 	pools := poolsByReach(r, zone)
 	clusters := map[cloud.ID]*cloud.Cluster{}
@@ -53,7 +53,6 @@ func Candidates(r store.Reader, zone cloud.ID) []place.Host {
 			Pools: slices.Concat(pools[h.ID], pools[h.ClusterID], pools[zone]),
 		})
 	}
-	closeFull(r, hosts)
 	if most := infra.MaxGuests(r); most > 0 {
 		for i := range hosts {
 			if hosts[i].Refusal == "" && hosts[i].VMs >= most {
@@ -61,31 +60,26 @@ func Candidates(r store.Reader, zone cloud.ID) []place.Host {
 			}
 		}
 	}
-	return hosts
+	return &place.Fleet{Hosts: hosts, Clusters: shares(r, hosts)}
 }
 
-// closeFull refuses the hosts of clusters of which more is allocated than the cluster's thresholds allow.
-func closeFull(r store.Reader, hosts []place.Host) {
-	type sum struct{ cpu, cpuUsed, mem, memUsed float64 }
-	sums := map[cloud.ID]sum{}
+// shares sums up what the clusters of hosts have and how much of it may be allocated.
+func shares(r store.Reader, hosts []place.Host) map[cloud.ID]*place.Cluster {
+	clusters := map[cloud.ID]*place.Cluster{}
 	for i := range hosts {
-		h, s := &hosts[i], sums[hosts[i].Cluster]
-		sums[h.Cluster] = sum{s.cpu + float64(h.CPUMHz), s.cpuUsed + float64(h.CPUUsed), s.mem + float64(h.MemoryMiB), s.memUsed + float64(h.MemoryUsed)}
-	}
-	why := map[cloud.ID]string{}
-	for id, s := range sums {
-		if limit := cpuLimit.Float(r, id); limit < 1 && s.cpuUsed >= s.cpu*limit {
-			why[id] = fmt.Sprintf("%.0f %% of the CPU of its cluster is allocated (setting %s)", 100*s.cpuUsed/s.cpu, cpuLimit.Name)
+		h := &hosts[i]
+		c := clusters[h.Cluster]
+		if c == nil {
+			c = &place.Cluster{
+				CPU:    place.Share{Limit: cpuLimit.Float(r, h.Cluster), Setting: cpuLimit.Name},
+				Memory: place.Share{Limit: memLimit.Float(r, h.Cluster), Setting: memLimit.Name},
+			}
+			clusters[h.Cluster] = c
 		}
-		if limit := memLimit.Float(r, id); limit < 1 && s.memUsed >= s.mem*limit {
-			why[id] = fmt.Sprintf("%.0f %% of the memory of its cluster is allocated (setting %s)", 100*s.memUsed/s.mem, memLimit.Name)
-		}
+		c.CPU.Total, c.CPU.Used = c.CPU.Total+h.CPUMHz, c.CPU.Used+h.CPUUsed
+		c.Memory.Total, c.Memory.Used = c.Memory.Total+h.MemoryMiB, c.Memory.Used+h.MemoryUsed
 	}
-	for i := range hosts {
-		if hosts[i].Refusal == "" {
-			hosts[i].Refusal = why[hosts[i].Cluster]
-		}
-	}
+	return clusters
 }
 
 // whyClosed says why a host takes no VMs at all; "" if it does.
@@ -163,9 +157,10 @@ func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
 }
 
 // place chooses a host for a VM in Starting and writes the choice: host, pools, counters. The error of a full cloud is
-// cloud.NoCapacity with every host's reason.
-func (a *Area) place(tx *store.Tx, vm *cloud.VM) error {
+// cloud.NoCapacity with every host's reason. emergency: the VM lost its host.
+func (a *Area) place(tx *store.Tx, vm *cloud.VM, emergency bool) error {
 	req := a.request(tx, vm)
+	req.Emergency = emergency
 	choice, err := place.Choose(Candidates(tx, vm.ZoneID), req)
 	if err != nil {
 		return &cloud.Error{Code: cloud.NoCapacity, Text: "Unable to create a deployment for VM " + vm.InstanceName + ": " + err.Error()}

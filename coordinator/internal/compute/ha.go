@@ -70,7 +70,7 @@ func (a *Area) HAStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
 	default:
 		return job.Done(), nil
 	}
-	out, err := a.StartStep(tx, j)
+	out, err := a.startStep(tx, j, true)
 	if err != nil {
 		return out, err
 	}

@@ -13,12 +13,12 @@ var (
 		Scopes: settings.Zone | settings.Pool, Doc: "The part of a pool's real size that may be in use before it takes no more volumes.",
 	})
 	cpuLimit = settings.Define(settings.Def{
-		Name: "cluster.cpu.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "1", Min: 0, Max: 1,
-		Scopes: settings.Cluster, Doc: "The part of a cluster's CPU, over-provisioning included, from which on it takes no more VMs.",
+		Name: "cluster.cpu.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "0.85", Min: 0, Max: 1,
+		Scopes: settings.Cluster, Doc: "The part of a cluster's CPU, over-provisioning included, up to which VMs are started on it. The rest is for VMs that start again on their last host, or where an administrator says, and for highly available ones that lost theirs.",
 	})
 	memLimit = settings.Define(settings.Def{
-		Name: "cluster.memory.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "1", Min: 0, Max: 1,
-		Scopes: settings.Cluster, Doc: "The part of a cluster's memory, over-provisioning included, from which on it takes no more VMs.",
+		Name: "cluster.memory.allocated.capacity.disablethreshold", Category: "Alert", Type: settings.Float, Default: "0.85", Min: 0, Max: 1,
+		Scopes: settings.Cluster, Doc: "The part of a cluster's memory, over-provisioning included, up to which VMs are started on it. The rest is kept for the same as that of the CPU.",
 	})
 	expungeDelay = settings.Define(settings.Def{
 		Name: "expunge.delay", Category: "Advanced", Type: settings.Seconds, Default: "86400", Min: 0, Max: 31536000,

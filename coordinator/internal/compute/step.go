@@ -13,6 +13,11 @@ import (
 // StartStep drives a VM in Starting until it runs and its networks are up. When no host is left to try, the job fails
 // and the VM is left Stopped, or in Error when it had never run.
 func (a *Area) StartStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
+	return a.startStep(tx, j, false)
+}
+
+// startStep is StartStep; emergency: the VM lost its host.
+func (a *Area) startStep(tx *store.Tx, j *job.State, emergency bool) (job.Outcome, error) {
 	vm, ok := tables.VMs.Get(tx, j.InstanceID())
 	if !ok {
 		return job.Fail(cloud.Errorf(cloud.Unavailable, "VM %s was removed while it was being started", j.InstanceID())), nil
@@ -34,7 +39,7 @@ func (a *Area) StartStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
 	if !vm.HostID.IsZero() {
 		return job.Wait(), nil // for the host to report it running, or to give it up after a failed start
 	}
-	err := a.place(tx, vm)
+	err := a.place(tx, vm, emergency)
 	if err == nil {
 		err = a.Net.Prepare(tx, vm)
 	}

@@ -83,6 +83,8 @@ type Request struct {
 	Weights map[cloud.ID]float64
 	// Prefer wins among hosts that fit (the last host: its caches are warm).
 	Prefer cloud.ID
+	// Emergency: the VM lost its host, and may have what clusters keep free.
+	Emergency bool
 }
 
 // Together is a set of hosts of which one is to be chosen.
@@ -144,7 +146,8 @@ func (e *NoCapacity) Error() string {
 
 // Choose picks the emptiest host that fits, by the worse of its CPU and memory fill after placing, then by the number
 // of VMs, then by ID. The error is a *NoCapacity.
-func Choose(hosts []Host, req *Request) (Choice, error) {
+func Choose(fleet *Fleet, req *Request) (Choice, error) {
+	hosts := fleet.Hosts
 	best, bestScore := -1, 0.0
 	var bestPools []cloud.ID
 	var rejections []Rejection
@@ -154,6 +157,9 @@ func Choose(hosts []Host, req *Request) (Choice, error) {
 			continue
 		}
 		reason := refuse(h, req)
+		if c := fleet.Clusters[h.Cluster]; reason == "" && c != nil && !req.exempt(h.ID) {
+			reason = c.full(req)
+		}
 		var pools []cloud.ID
 		if reason == "" {
 			pools, reason = pickPools(h, req.Disks)

@@ -88,7 +88,7 @@ func TestChoose(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := place.Choose(tt.hosts, &tt.req)
+			got, err := place.Choose(&place.Fleet{Hosts: tt.hosts}, &tt.req)
 			text := ""
 			if err != nil {
 				text = err.Error()
@@ -120,7 +120,7 @@ func TestChoiceFits(t *testing.T) {
 			Disks:     []place.Disk{{Bytes: 1 << 30, Local: true}, {Bytes: 2 << 30, Local: true}},
 		}
 		for {
-			c, err := place.Choose(hosts, &req)
+			c, err := place.Choose(&place.Fleet{Hosts: hosts}, &req)
 			if err != nil {
 				var none *place.NoCapacity
 				if !errors.As(err, &none) || len(none.Rejections) != len(hosts) {
@@ -137,4 +137,56 @@ func TestChoiceFits(t *testing.T) {
 			h.Pools[0].Free -= 3 << 30
 		}
 	})
+}
+
+// TestClusterLimits has one cluster of two hosts with 8192 MiB and 8000 MHz each, of which 13926 MiB and 13600 MHz may be
+// allocated.
+func TestClusterLimits(t *testing.T) {
+	const cpu, memory = "the CPU's setting", "the memory's setting"
+	tests := []struct {
+		name                string
+		cpuUsed, memoryUsed uint64
+		edit                func(*place.Request)
+		want                cloud.ID
+		err                 string
+	}{
+		{name: "below", want: id(1)},
+		{name: "the last that fits", memoryUsed: 13926 - 512, cpuUsed: 13600 - 500, want: id(1)},
+		{
+			name: "memory", memoryUsed: 13926 - 511,
+			err: "no host can take the VM: host a: 512 MiB memory are wanted and 511 of the 13926 are free that may be allocated of its cluster's 16384 (setting the memory's setting)",
+		},
+		{
+			name: "CPU", cpuUsed: 14000,
+			err: "no host can take the VM: host a: 500 MHz CPU are wanted and 0 of the 13600 are free that may be allocated of its cluster's 16000 (setting the CPU's setting)",
+		},
+		{name: "the host that was asked for", memoryUsed: 15000, edit: func(r *place.Request) { r.Host = id(1) }, want: id(1)},
+		{name: "the last host", memoryUsed: 15000, edit: func(r *place.Request) { r.Prefer = id(1) }, want: id(1)},
+		{name: "an emergency", memoryUsed: 15000, edit: func(r *place.Request) { r.Emergency = true }, want: id(1)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			req := place.Request{Zone: id(100), CPUs: 1, CPUMHz: 500, MemoryMiB: 512}
+			if tt.edit != nil {
+				tt.edit(&req)
+			}
+			got, err := place.Choose(&place.Fleet{
+				Hosts: []place.Host{host(1, func(h *place.Host) { h.Cluster = id(90) })},
+				Clusters: map[cloud.ID]*place.Cluster{id(90): {
+					CPU:    place.Share{Total: 16000, Used: tt.cpuUsed, Limit: 0.85, Setting: cpu},
+					Memory: place.Share{Total: 16384, Used: tt.memoryUsed, Limit: 0.85, Setting: memory},
+				}},
+			}, &req)
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			if d := cmp.Diff(tt.err, text); d != "" {
+				t.Error(d)
+			}
+			if got.Host != tt.want {
+				t.Errorf("got host %s, want %s", got.Host, tt.want)
+			}
+		})
+	}
 }

@@ -127,7 +127,7 @@ func newWorld(t testing.TB) *world {
 	user, other := w.Users["a-user"].Account, w.Users["b-user"].Account
 	w.host = &cloud.Host{
 		ID: id(3), Name: "h1", ZoneID: id(1), PodID: id(2), ClusterID: id(4), Number: 1, Status: cloud.HostUp,
-		ResourceState: cloud.HostEnabled, CPUs: 4, CPUMHz: 2000, MemoryMiB: 1024,
+		ResourceState: cloud.HostEnabled, CPUs: 4, CPUMHz: 2000, MemoryMiB: 1280,
 	}
 	w.Update(func(tx *store.Tx) error {
 		return errors.Join(
@@ -379,7 +379,7 @@ func TestNoCapacity(t *testing.T) {
 	a := w.deploy("a-user", "name", "third")
 	j := w.Job("a-user", a.String("jobid"))
 	text, _ := j.Get("jobresult.errortext").(string)
-	if !strings.HasSuffix(text, "host h1: 512 MiB memory are wanted and 0 of 1024 MiB are free") || j.Get("jobresult.errorcode") != 533.0 {
+	if !strings.HasSuffix(text, "host h1: 512 MiB memory are wanted and 256 of 1280 MiB are free") || j.Get("jobresult.errorcode") != 533.0 {
 		t.Errorf("the job says %s", j.Raw)
 	}
 	if got := w.Must("a-user", "listVirtualMachines", "name", "third").String("virtualmachine.state"); got != "Error" {
