@@ -159,6 +159,9 @@ func TestBoot(t *testing.T) {
 	if seen.Version != testVersion || len(seen.Services) == 0 {
 		t.Errorf("observation %v, want services of version %s", seen, testVersion)
 	}
+	if strings.Contains(m.console(), "load packet filter:") {
+		t.Error("the image lacks modules that wisp-init loads")
+	}
 	// A second host process takes over the channel, as an agent does that was started again.
 	if again := m.apply(proto.Clone(router(8)).(*netspec.NetSpec)); again.StartedUnixMs != seen.StartedUnixMs {
 		t.Error("the services were started again because the host's end of the channel was")

@@ -26,6 +26,14 @@ const (
 	defaultHostname = "wisp-systemvm"
 )
 
+// routerModules are what the services' own rules use. The kernel would ask for them one by one, and each answer is a
+// program that reads the indexes anew. Whatever else a rule needs is still found that way.
+var routerModules = []string{
+	"nf_conntrack", "nf_tables", "nft_compat", "nft_chain_nat",
+	"xt_addrtype", "xt_comment", "xt_conntrack", "xt_multiport", "xt_nat", "xt_tcpudp",
+	"ip_tables", // the match for ICMP
+}
+
 // appliance is the running machine.
 type appliance struct {
 	log        *conlog.Log
@@ -127,7 +135,7 @@ func (a *appliance) prepareAndServe(ctx context.Context) {
 	})
 	if a.modules != nil {
 		a.step("load drivers", func() error { return a.modules.Coldplug("/sys") })
-		a.step("load connection tracking", func() error { return a.modules.Load("nf_conntrack") })
+		a.step("load packet filter", func() error { return a.modules.LoadAll(routerModules...) })
 	}
 	a.step("set up the kernel", a.tune)
 	if a.parameters.Debug {

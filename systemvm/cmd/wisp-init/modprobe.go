@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,11 +24,7 @@ func modprobe(args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	var errs []error
-	for _, n := range names {
-		errs = append(errs, l.Load(n))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := l.LoadAll(names...); err != nil {
 		return fail(err)
 	}
 	return 0

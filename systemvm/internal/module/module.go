@@ -173,6 +173,15 @@ func (l *Loader) Load(wanted string) error {
 	return errors.Join(errs...)
 }
 
+// LoadAll loads what several names ask for. One that fails does not keep the others out.
+func (l *Loader) LoadAll(wanted ...string) error {
+	var errs []error
+	for _, w := range wanted {
+		errs = append(errs, l.Load(w))
+	}
+	return errors.Join(errs...)
+}
+
 func (l *Loader) load(name string) error {
 	order, err := l.index.Order(name)
 	if err != nil {

@@ -37,6 +37,7 @@ func TestLoad(t *testing.T) {
 		{"device alias", []string{"virtio:d00000001v00001AF4"}, "", []string{"a_b", "mid", "top"}, nil},
 		{"range in an alias", []string{"net-pf-16-proto-12"}, "", []string{"a_b", "mid"}, nil},
 		{"slash in an alias", []string{"fs-x/y"}, "", []string{"a_b", "mid"}, nil},
+		{"after a name that is nobody's", []string{"nothing", "top"}, "", []string{"a_b", "mid", "top"}, ErrUnknown},
 		{"nobody's name", []string{"nothing"}, "", nil, ErrUnknown},
 		{"nobody's alias", []string{"net-pf-16-proto-x"}, "", nil, ErrUnknown},
 	}
@@ -51,11 +52,7 @@ func TestLoad(t *testing.T) {
 				return nil
 			})
 			l.MarkLoaded(tt.loaded)
-			var errs []error
-			for _, w := range tt.wanted {
-				errs = append(errs, l.Load(w))
-			}
-			if err := errors.Join(errs...); !errors.Is(err, tt.err) {
+			if err := l.LoadAll(tt.wanted...); !errors.Is(err, tt.err) {
 				t.Errorf("error %v, want %v", err, tt.err)
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
