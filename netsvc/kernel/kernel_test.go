@@ -50,7 +50,6 @@ func TestDeletingWhatIsGoneSucceeds(t *testing.T) {
 		"address":               k.DeleteAddress(l.Index, kernel.Address{Prefix: netip.MustParsePrefix("10.9.9.9/24")}),
 		"route":                 k.DeleteRoute(kernel.Route{Table: kernel.MainTable, Destination: netip.MustParsePrefix("10.9.0.0/24"), LinkIndex: l.Index, Protocol: kernel.ProtocolRoute}),
 		"rule":                  k.DeleteRule(kernel.Rule{Priority: 10000, Source: netip.MustParsePrefix("10.9.0.1/32"), Table: 20001}),
-		"jump":                  k.DeleteJump(t.Context(), "filter", "INPUT", "WISP-NONE"),
 		"address that is there": k.AddAddress(l.Index, kernel.Address{Prefix: netip.MustParsePrefix("10.0.0.1/24")}),
 	} {
 		if err != nil {
@@ -173,33 +172,53 @@ func TestPacketInfo(t *testing.T) {
 func TestChangeChainsIsAllOrNothing(t *testing.T) {
 	k, _, _ := open(t)
 	ctx := t.Context()
+	save := func() kernel.Table {
+		t.Helper()
+		table, err := k.SaveTable(ctx, "filter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table
+	}
 	good := kernel.Change{
 		Table: "filter", Policies: map[string]string{"FORWARD": "DROP"},
 		Load: []kernel.Chain{{Name: "T-A", Rules: []string{"-j T-B"}}, {Name: "T-B", Rules: []string{"-j ACCEPT"}}},
+		Jump: []kernel.Jump{{From: "FORWARD", To: "T-A"}},
 	}
 	if err := k.ChangeChains(ctx, good); err != nil {
 		t.Fatal(err)
 	}
-	before, err := k.SaveTable(ctx, "filter")
-	if err != nil {
-		t.Fatal(err)
+	netsvctest.RunHere(t, "iptables", "-A", "FORWARD", "-s", "192.0.2.1", "-j", "ACCEPT")
+	before := save()
+	for name, bad := range map[string]kernel.Change{
+		"a rule that is none": {Load: []kernel.Chain{{Name: "T-B"}, {Name: "T-C", Rules: []string{"-p nonsense -j ACCEPT"}}}},
+		"a jump that is not there": {
+			Load: []kernel.Chain{{Name: "T-B"}}, Unjump: []kernel.Jump{{From: "INPUT", To: "T-A"}},
+		},
+		"a jump to nothing": {Load: []kernel.Chain{{Name: "T-B"}}, Jump: []kernel.Jump{{From: "INPUT", To: "T-NONE"}}},
+	} {
+		bad.Table, bad.Policies = "filter", map[string]string{"FORWARD": "ACCEPT"}
+		if err := k.ChangeChains(ctx, bad); err == nil {
+			t.Errorf("%s was loaded", name)
+		}
+		if diff := cmp.Diff(before, save()); diff != "" {
+			t.Errorf("after %s (-before +after):\n%s", name, diff)
+		}
 	}
-	bad := kernel.Change{
-		Table: "filter", Policies: map[string]string{"FORWARD": "ACCEPT"},
-		Load: []kernel.Chain{{Name: "T-B"}, {Name: "T-C", Rules: []string{"-p nonsense -j ACCEPT"}}},
+	if err := k.ChangeChains(ctx, kernel.Change{
+		Table: "filter", Load: []kernel.Chain{{Name: "T-C"}}, Remove: []string{"T-A", "T-B"},
+		Unjump: []kernel.Jump{{From: "FORWARD", To: "T-A"}}, Jump: []kernel.Jump{{From: "FORWARD", To: "T-C"}},
+	}); err != nil {
+		t.Errorf("replace chains that name each other: %v", err)
 	}
-	if err := k.ChangeChains(ctx, bad); err == nil {
-		t.Error("a bad rule was loaded")
+	want := kernel.Table{
+		Policies: map[string]string{"INPUT": "ACCEPT", "FORWARD": "DROP", "OUTPUT": "ACCEPT"},
+		Chains: map[string][]string{
+			"INPUT": nil, "OUTPUT": nil, "T-C": nil, "FORWARD": {"-j T-C", "-s 192.0.2.1/32 -j ACCEPT"},
+		},
 	}
-	after, err := k.SaveTable(ctx, "filter")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(before, after); diff != "" {
-		t.Errorf("after a failed change (-before +after):\n%s", diff)
-	}
-	if err := k.ChangeChains(ctx, kernel.Change{Table: "filter", Remove: []string{"T-A", "T-B"}}); err != nil {
-		t.Errorf("remove chains that name each other: %v", err)
+	if diff := cmp.Diff(want, save()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 
-	goiptables "github.com/coreos/go-iptables/iptables"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +33,21 @@ type Change struct {
 	Load []Chain
 	// Remove chains are emptied and deleted.
 	Remove []string
+	// Jump are inserted before all other rules of their built-in chains. The caller has seen that they are not there.
+	Jump []Jump
+	// Unjump are deleted. One that is not there fails the whole change.
+	Unjump []Jump
+}
+
+// Jump is the rule of a built-in chain that sends everything to another chain.
+type Jump struct{ From, To string }
+
+// Empty says whether the change changes nothing.
+func (c *Change) Empty() bool { return c.Size() == 0 }
+
+// Size counts what the change changes.
+func (c *Change) Size() int {
+	return len(c.Policies) + len(c.Load) + len(c.Remove) + len(c.Jump) + len(c.Unjump)
 }
 
 // Table is what is in the kernel.
@@ -46,19 +60,15 @@ type Table struct {
 
 // iptables holds what is found out about the installed iptables once.
 type iptables struct {
-	once  sync.Once
-	jumps *goiptables.IPTables
-	nft   bool
-	err   error
+	once sync.Once
+	nft  bool
+	err  error
 }
 
 func (k *Kernel) iptables() (*iptables, error) {
 	t := &k.ipt
 	t.once.Do(func() {
-		t.jumps, t.err = goiptables.New(goiptables.IPFamily(goiptables.ProtocolIPv4), goiptables.Timeout(10))
-		if t.err == nil {
-			t.nft, t.err = isNFT()
-		}
+		t.nft, t.err = isNFT()
 	})
 	if t.err != nil {
 		return nil, fmt.Errorf("find iptables: %w", t.err)
@@ -85,8 +95,8 @@ func isNFT() (bool, error) {
 	return bytes.Contains(version, []byte("nf_tables")), err
 }
 
-// ChangeChains makes a change with one iptables-restore --noflush: other chains of the table are not touched, and
-// no packet meets a half-loaded chain.
+// ChangeChains makes a change with one iptables-restore --noflush: other chains and rules of the table are not touched,
+// and no packet meets a half-loaded chain, or one that nothing leads to yet.
 func (k *Kernel) ChangeChains(ctx context.Context, c Change) error {
 	if _, err := k.iptables(); err != nil {
 		return err
@@ -113,10 +123,16 @@ func restoreInput(c Change) []byte {
 	for _, name := range c.Remove {
 		fmt.Fprintf(&b, ":%s - [0:0]\n", name)
 	}
+	for _, j := range c.Unjump {
+		fmt.Fprintf(&b, "-D %s -j %s\n", j.From, j.To)
+	}
 	for _, chain := range c.Load {
 		for _, rule := range chain.Rules {
 			fmt.Fprintf(&b, "-A %s %s\n", chain.Name, rule)
 		}
+	}
+	for _, j := range c.Jump {
+		fmt.Fprintf(&b, "-I %s -j %s\n", j.From, j.To)
 	}
 	for _, name := range c.Remove {
 		fmt.Fprintf(&b, "-X %s\n", name)
@@ -160,31 +176,6 @@ func parseSave(out []byte) Table {
 		}
 	}
 	return t
-}
-
-// Jump makes the built-in chain from jump to chain to, before anything else. The caller has seen that it does not yet.
-func (k *Kernel) Jump(_ context.Context, table, from, to string) error {
-	ipt, err := k.iptables()
-	if err != nil {
-		return err
-	}
-	if err := ipt.jumps.Insert(table, from, 1, "-j", to); err != nil {
-		return fmt.Errorf("insert jump from %s to %s: %w", from, to, err)
-	}
-	return nil
-}
-
-// DeleteJump removes the jump; one that is gone is no error.
-func (k *Kernel) DeleteJump(_ context.Context, table, from, to string) error {
-	ipt, err := k.iptables()
-	if err != nil {
-		return err
-	}
-	err = ipt.jumps.DeleteIfExists(table, from, "-j", to)
-	if err != nil && !strings.Contains(err.Error(), "does not exist") { // nobody can jump to a chain that is gone
-		return fmt.Errorf("delete jump from %s to %s: %w", from, to, err)
-	}
-	return nil
 }
 
 // NetfilterGeneration is a number that rises with every change of the namespace's nf_tables rules, whoever made it:

@@ -29,8 +29,6 @@ type Kernel interface {
 	DeleteRule(kernel.Rule) error
 	SetSysctl(key, value string) error
 	ChangeChains(ctx context.Context, c kernel.Change) error
-	Jump(ctx context.Context, table, from, to string) error
-	DeleteJump(ctx context.Context, table, from, to string) error
 	NetfilterGeneration() (uint32, bool, error)
 	Neighbour(index int, addr netip.Addr) (kernel.MAC, bool, error)
 }

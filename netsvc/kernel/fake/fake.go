@@ -106,13 +106,20 @@ func (k *Kernel) Journal() []string {
 
 // change notes a change, or refuses it. The lock is held.
 func (k *Kernel) change(format string, args ...any) error {
-	op := fmt.Sprintf(format, args...)
-	if k.fail != nil {
+	return k.changes([]string{fmt.Sprintf(format, args...)})
+}
+
+// changes notes all of them, or refuses them. The lock is held.
+func (k *Kernel) changes(ops []string) error {
+	for _, op := range ops {
+		if k.fail == nil {
+			break
+		}
 		if err := k.fail(op); err != nil {
 			return fmt.Errorf("%s: %w", op, err)
 		}
 	}
-	k.journal = append(k.journal, op)
+	k.journal = append(k.journal, ops...)
 	return nil
 }
 

@@ -39,43 +39,78 @@ func (t *table) copy() kernel.Table {
 	return c
 }
 
-// ChangeChains makes the change, or none of it: a rule may only jump to a chain that exists afterwards, and a chain
-// somebody jumps to cannot be removed.
+// ChangeChains makes the change, or none of it: a rule may only jump to a chain that exists afterwards, a chain somebody
+// jumps to cannot be removed, and a jump that is not there cannot be deleted.
 func (k *Kernel) ChangeChains(_ context.Context, c kernel.Change) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var names []string
-	for _, chain := range c.Load {
-		names = append(names, chain.Name)
-	}
-	if err := k.change("load %s %s", c.Table, strings.Join(names, " ")); err != nil {
+	next := table(k.table(c.Table).copy())
+	if err := next.change(c); err != nil {
 		return err
 	}
-	next := table(k.table(c.Table).copy())
+	if err := k.changes(journal(c)); err != nil {
+		return err
+	}
+	k.tables[c.Table] = &next
+	k.generation++
+	return nil
+}
+
+// journal is a line for each kind of change.
+func journal(c kernel.Change) []string {
+	var ops []string
+	for _, j := range c.Unjump {
+		ops = append(ops, fmt.Sprintf("unjump %s %s %s", c.Table, j.From, j.To))
+	}
+	if len(c.Policies)+len(c.Load)+len(c.Remove) > 0 {
+		op := "load " + c.Table
+		for _, chain := range c.Load {
+			op += " " + chain.Name
+		}
+		ops = append(ops, op)
+	}
+	for _, j := range c.Jump {
+		ops = append(ops, fmt.Sprintf("jump %s %s %s", c.Table, j.From, j.To))
+	}
+	return ops
+}
+
+func (t *table) change(c kernel.Change) error {
 	for builtin, policy := range c.Policies {
-		if _, ok := next.Policies[builtin]; !ok {
+		if _, ok := t.Policies[builtin]; !ok {
 			return fmt.Errorf("set policy of %s: no such built-in chain", builtin)
 		}
-		next.Policies[builtin] = policy
+		t.Policies[builtin] = policy
+	}
+	for _, j := range c.Unjump {
+		i := slices.Index(t.Chains[j.From], "-j "+j.To)
+		if i < 0 {
+			return fmt.Errorf("delete jump from %s to %s: not there", j.From, j.To)
+		}
+		t.Chains[j.From] = slices.Delete(t.Chains[j.From], i, i+1)
 	}
 	for _, chain := range c.Load {
-		next.Chains[chain.Name] = slices.Clone(chain.Rules)
+		t.Chains[chain.Name] = slices.Clone(chain.Rules)
+	}
+	for _, j := range c.Jump {
+		if _, ok := t.Policies[j.From]; !ok {
+			return fmt.Errorf("jump from %s to %s: no such built-in chain", j.From, j.To)
+		}
+		t.Chains[j.From] = slices.Insert(t.Chains[j.From], 0, "-j "+j.To)
 	}
 	for _, name := range c.Remove {
-		if _, ok := next.Policies[name]; ok {
+		if _, ok := t.Policies[name]; ok {
 			return fmt.Errorf("remove %s: built-in chain", name)
 		}
-		delete(next.Chains, name)
+		delete(t.Chains, name)
 	}
-	for name, rules := range next.Chains {
+	for name, rules := range t.Chains {
 		for _, rule := range rules {
-			if err := next.checkTarget(rule); err != nil {
+			if err := t.checkTarget(rule); err != nil {
 				return fmt.Errorf("chain %s: rule %q: %w", name, rule, err)
 			}
 		}
 	}
-	k.tables[c.Table] = &next
-	k.generation++
 	return nil
 }
 
@@ -90,36 +125,6 @@ func (t *table) checkTarget(rule string) error {
 	if _, ok := t.Chains[words[i+1]]; !ok {
 		return fmt.Errorf("no chain or target %s", words[i+1])
 	}
-	return nil
-}
-
-// Jump inserts the jump.
-func (k *Kernel) Jump(_ context.Context, table, from, to string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	t := k.table(table)
-	rule := "-j " + to
-	if _, ok := t.Chains[to]; !ok {
-		return fmt.Errorf("jump from %s to %s: no such chain", from, to)
-	}
-	if err := k.change("jump %s %s %s", table, from, to); err != nil {
-		return err
-	}
-	t.Chains[from] = slices.Insert(t.Chains[from], 0, rule)
-	k.generation++
-	return nil
-}
-
-// DeleteJump deletes the jump.
-func (k *Kernel) DeleteJump(_ context.Context, table, from, to string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.change("unjump %s %s %s", table, from, to); err != nil {
-		return err
-	}
-	t := k.table(table)
-	t.Chains[from] = slices.DeleteFunc(t.Chains[from], func(r string) bool { return r == "-j "+to })
-	k.generation++
 	return nil
 }
 

@@ -26,8 +26,6 @@ import (
 type Kernel interface {
 	ChangeChains(ctx context.Context, c kernel.Change) error
 	SaveTable(ctx context.Context, table string) (kernel.Table, error)
-	Jump(ctx context.Context, table, from, to string) error
-	DeleteJump(ctx context.Context, table, from, to string) error
 	NetfilterGeneration() (generation uint32, ok bool, err error)
 }
 
@@ -148,8 +146,7 @@ func (s *Set) Current(ctx context.Context, want Want) (bool, error) {
 		return false, err
 	}
 	change, _ := s.diff(want, have, false)
-	return len(change.Policies)+len(change.Load)+len(change.Remove) == 0 &&
-		len(s.staleJumps(want, have, false))+len(s.missingJumps(want, have, false)) == 0, nil
+	return change.Empty(), nil
 }
 
 func (s *Set) apply(ctx context.Context, want Want, generation uint32, counts bool) (changes int, err error) {
@@ -162,23 +159,8 @@ func (s *Set) apply(ctx context.Context, want Want, generation uint32, counts bo
 		}
 	}
 	change, loaded := s.diff(want, have, known)
-	stale := s.staleJumps(want, have, known)
-	missing := s.missingJumps(want, have, known)
-	for _, from := range slices.Sorted(maps.Keys(stale)) {
-		changes++
-		if err := s.k.DeleteJump(ctx, s.table, from, stale[from]); err != nil {
-			return changes, err
-		}
-	}
-	if n := len(change.Policies) + len(change.Load) + len(change.Remove); n > 0 {
-		changes += n
+	if changes = change.Size(); changes > 0 {
 		if err := s.k.ChangeChains(ctx, change); err != nil {
-			return changes, err
-		}
-	}
-	for _, from := range slices.Sorted(maps.Keys(missing)) {
-		changes++
-		if err := s.k.Jump(ctx, s.table, from, missing[from]); err != nil {
 			return changes, err
 		}
 	}
@@ -197,7 +179,10 @@ func (s *Set) apply(ctx context.Context, want Want, generation uint32, counts bo
 
 // diff says what to load and remove, and what the chains should read as afterwards.
 func (s *Set) diff(want Want, have kernel.Table, known bool) (kernel.Change, map[string][]string) {
-	c := kernel.Change{Table: s.table, Policies: map[string]string{}}
+	c := kernel.Change{
+		Table: s.table, Policies: map[string]string{},
+		Unjump: s.staleJumps(want, have, known), Jump: s.missingJumps(want, have, known),
+	}
 	loaded := map[string][]string{}
 	for builtin, policy := range want.Policies {
 		now := have.Policies[builtin]
@@ -246,33 +231,35 @@ func (s *Set) diff(want Want, have kernel.Table, known bool) (kernel.Change, map
 }
 
 // staleJumps are jumps to the service's chains that are not wanted.
-func (s *Set) staleJumps(want Want, have kernel.Table, known bool) map[string]string {
-	stale := map[string]string{}
+func (s *Set) staleJumps(want Want, have kernel.Table, known bool) []kernel.Jump {
+	var stale []kernel.Jump
 	if known {
-		for from, to := range s.want.Jumps {
-			if want.Jumps[from] != to {
-				stale[from] = to
+		for _, from := range slices.Sorted(maps.Keys(s.want.Jumps)) {
+			if to := s.want.Jumps[from]; want.Jumps[from] != to {
+				stale = append(stale, kernel.Jump{From: from, To: to})
 			}
 		}
 		return stale
 	}
-	for from := range have.Policies {
+	for _, from := range slices.Sorted(maps.Keys(have.Policies)) {
 		for _, rule := range have.Chains[from] {
 			to, ok := strings.CutPrefix(rule, "-j ")
 			if ok && strings.HasPrefix(to, s.prefix) && want.Jumps[from] != to {
-				stale[from] = to
+				stale = append(stale, kernel.Jump{From: from, To: to})
 			}
 		}
 	}
 	return stale
 }
 
-func (s *Set) missingJumps(want Want, have kernel.Table, known bool) map[string]string {
-	missing := map[string]string{}
-	for from, to := range want.Jumps {
-		there := known && s.want.Jumps[from] == to || !known && slices.Contains(have.Chains[from], "-j "+to)
+func (s *Set) missingJumps(want Want, have kernel.Table, known bool) []kernel.Jump {
+	var missing []kernel.Jump
+	for _, from := range slices.Sorted(maps.Keys(want.Jumps)) {
+		to := want.Jumps[from]
+		there := known && s.want.Jumps[from] == to ||
+			!known && slices.Contains(have.Chains[from], "-j "+to)
 		if !there {
-			missing[from] = to
+			missing = append(missing, kernel.Jump{From: from, To: to})
 		}
 	}
 	return missing

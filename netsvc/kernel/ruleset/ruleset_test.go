@@ -155,6 +155,38 @@ func TestChainsOfOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
+// TestJumpsMove: a jump to another chain replaces the old one in one step with the chains, whether what was there before is
+// known or read, and however often it is there.
+func TestJumpsMove(t *testing.T) {
+	moved := Want{Jumps: map[string]string{"INPUT": "T-NEW"}, Chains: []kernel.Chain{{Name: "T-NEW", Rules: []string{"-j DROP"}}}}
+	for _, known := range []bool{true, false} {
+		k := fake.New()
+		s := New(k, "filter", "T-")
+		if err := s.Apply(t.Context(), want("-j ACCEPT")); err != nil {
+			t.Fatal(err)
+		}
+		unjumps := []string{"unjump filter FORWARD T-MAIN"}
+		if !known {
+			again := kernel.Change{Table: "filter", Jump: []kernel.Jump{{From: "FORWARD", To: "T-MAIN"}}}
+			if err := k.ChangeChains(t.Context(), again); err != nil {
+				t.Fatal(err)
+			}
+			unjumps = append(unjumps, unjumps...)
+		}
+		k.Journal()
+		before, _, _ := k.NetfilterGeneration()
+		if err := s.Apply(t.Context(), moved); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(append(unjumps, "load filter T-NEW", "jump filter INPUT T-NEW"), k.Journal()); diff != "" {
+			t.Errorf("known is %v (-want +got):\n%s", known, diff)
+		}
+		if after, _, _ := k.NetfilterGeneration(); after != before+1 {
+			t.Errorf("known is %v: %d steps", known, after-before)
+		}
+	}
+}
+
 func TestForgetLoadsOnce(t *testing.T) {
 	k := fake.New()
 	s := New(k, "filter", "T-")
