@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,8 +38,8 @@ type real struct {
 	coordinator []string
 }
 
-// newReal makes the sandbox, and removes it when the test ends, however it ends.
-func newReal(t *testing.T) *real {
+// newReal makes the sandbox, and removes it when the test ends, however it ends. change may be nil.
+func newReal(t *testing.T, change func(*sandbox.Config)) *real {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes namespaces, bridges and guests")
@@ -52,6 +53,9 @@ func newReal(t *testing.T) *real {
 		Dir: filepath.Join(t.TempDir(), "s"), Bin: bin, Declaration: "../sandbox/cloud.yaml", Hosts: 2, Out: t.Output(),
 		Name: "te2e", Mgmt: netip.MustParsePrefix("198.18.220.0/24"), Public: netip.MustParsePrefix("198.18.221.0/24"), PortOffset: 12000,
 	}}
+	if change != nil {
+		change(&w.cfg)
+	}
 	w.coordinator = w.cfg.CoordinatorArgs()
 	if err := lab.Cleanup(t.Context(), w.cfg.Name); err != nil { // of a run that was killed
 		t.Fatal(err)
@@ -229,21 +233,10 @@ func fetch(ctx context.Context, url string) (string, error) {
 
 // run runs a shell command in the guest.
 func (g *guest) run(ctx context.Context, command string) (string, error) {
-	d := net.Dialer{Timeout: 2 * time.Second}
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(g.public, "22"))
+	client, err := g.login(ctx, 30*time.Second)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-	c, channels, requests, err := ssh.NewClientConn(conn, g.public, &ssh.ClientConfig{
-		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(g.w.key)},
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // a guest that this test has just made
-	})
-	if err != nil {
-		return "", fmt.Errorf("ssh to %s: %w", g.name, err)
-	}
-	client := ssh.NewClient(c, channels, requests)
 	defer func() { _ = client.Close() }()
 	session, err := client.NewSession()
 	if err != nil {
@@ -254,6 +247,24 @@ func (g *guest) run(ctx context.Context, command string) (string, error) {
 		err = fmt.Errorf("%s in %s: %w: %s", command, g.name, err, out)
 	}
 	return string(out), err
+}
+
+// login opens a connection of ssh that ends by itself after life.
+func (g *guest) login(ctx context.Context, life time.Duration) (*ssh.Client, error) {
+	d := net.Dialer{Timeout: 2 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(g.public, "22"))
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(life))
+	c, channels, requests, err := ssh.NewClientConn(conn, g.public, &ssh.ClientConfig{
+		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(g.w.key)},
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // a guest that this test has just made
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ssh to %s: %w", g.name, err), conn.Close())
+	}
+	return ssh.NewClient(c, channels, requests), nil
 }
 
 // must is run that fails the test.

@@ -16,7 +16,7 @@ import (
 
 // TestRealCloud is the story of a cloud with real hosts, guests, packets and clients.
 func TestRealCloud(t *testing.T) {
-	w := newReal(t)
+	w := newReal(t, nil)
 	t.Run("cs", func(t *testing.T) { w.client(t, "cs_story.py") })
 	t.Run("libcloud", func(t *testing.T) { w.client(t, "libcloud_story.py") })
 	var a, b *guest

@@ -1,0 +1,304 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/wispcloud/wisp/packaging/api"
+	"github.com/wispcloud/wisp/packaging/lab"
+	"github.com/wispcloud/wisp/packaging/sandbox"
+)
+
+// recovery is how long a cloud of emulated machines may take to serve again on a machine that does ten other things.
+const recovery = 2 * time.Minute
+
+// appliance is the system VM that is the router of the sandbox's network, and the one guest behind it.
+type appliance struct {
+	w        *real
+	host     *lab.Host
+	guest    *guest
+	gateway  string
+	id, name string // of the router
+	bootID   string // of the guest's kernel, which stays while the guest is not started anew
+}
+
+// TestRouterVMMishaps lets a router that is a system VM meet with what can happen to it on a real host, one mishap after
+// the other on one cloud. After each the guest is served again, and has been given the one lease all the time.
+func TestRouterVMMishaps(t *testing.T) {
+	w := newReal(t, func(c *sandbox.Config) { c.Hosts, c.Router, c.Source = 1, sandbox.RouterInVM, "../.." })
+	a := w.newAppliance(t)
+	if err := a.serves(t.Context()); err != nil {
+		t.Fatalf("before any mishap: %v", err)
+	}
+	for _, m := range []struct {
+		name string
+		do   func(t *testing.T)
+		// anew says that the router has to be another process afterwards, else that it has to be the same.
+		anew bool
+		// guestAnew says that the guest is started anew, too.
+		guestAnew bool
+	}{
+		{name: "agent killed", do: a.killAgent},
+		{name: "router killed", do: a.killRouter, anew: true},
+		{name: "image damaged", do: a.damageImage, anew: true},
+		{name: "channel cut", do: a.cutChannel},
+		{name: "host without power", do: a.cutPower, anew: true, guestAnew: true},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			a.askForLeases(t)
+			before := a.process(t)
+			began := time.Now()
+			m.do(t)
+			if m.anew {
+				await(t, recovery, "a new router", func(ctx context.Context) error {
+					now, err := a.pid(ctx)
+					if err == nil && (now == "" || now == before) {
+						err = fmt.Errorf("its process is %q", now)
+					}
+					return err
+				})
+			}
+			await(t, recovery, "the router to serve again", a.serves)
+			t.Logf("served again %.1f s after: %s", time.Since(began).Seconds(), m.name)
+			await(t, recovery, "the router to be reported as whole", a.whole)
+			if now := a.process(t); !m.anew && now != before {
+				t.Errorf("the router was started anew: process %s, before %s", now, before)
+			}
+			a.checkGuest(t, m.guestAnew)
+		})
+	}
+}
+
+// newAppliance finds the VM that the sandbox has made, and its router.
+func (w *real) newAppliance(t *testing.T) *appliance {
+	t.Helper()
+	vms, err := api.List[vm](t.Context(), w.admin, "listVirtualMachines", "virtualmachine", api.Params{"name": "hello"})
+	if err != nil || len(vms) != 1 {
+		t.Fatalf("the sandbox's VM: %v, %v", vms, err)
+	}
+	key, err := os.ReadFile(filepath.Join(w.cfg.Dir, "ssh-key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.key, err = ssh.ParsePrivateKey(key); err != nil {
+		t.Fatal(err)
+	}
+	routers, err := api.List[named](t.Context(), w.admin, "listRouters", "router", api.Params{"listall": "true"})
+	if err != nil || len(routers) != 1 {
+		t.Fatalf("routers: %v, %v", routers, err)
+	}
+	public := strings.Trim(strings.TrimPrefix(w.env["WISP_HELLO_URL"], "http://"), "/")
+	a := &appliance{w: w, host: w.routerHost(t), id: routers[0].ID, name: routers[0].Name}
+	a.guest = &guest{w: w, id: vms[0].ID, name: "hello", public: public, ip: vms[0].NICs[0].IP}
+	await(t, recovery, "the guest's ssh", func(ctx context.Context) error {
+		out, err := a.guest.run(ctx, "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'")
+		a.gateway = strings.TrimSpace(out)
+		return err
+	})
+	a.bootID = a.guest.must(t, "cat /proc/sys/kernel/random/boot_id")
+	return a
+}
+
+// serves asks the router for each of its services: from outside by way of its address, and from the guest.
+func (a *appliance) serves(ctx context.Context) error {
+	if err := a.guest.answers(ctx); err != nil {
+		return err
+	}
+	for _, ask := range []struct{ command, want string }{
+		{"timeout 3 wget -qO- http://" + a.gateway + "/latest/user-data", "hello from Wisp"},
+		{"timeout 3 nslookup hello " + a.gateway + " 2>&1 | tail -n 3", a.guest.ip},
+		{askLease, a.granted()},
+	} {
+		out, err := a.guest.run(ctx, ask.command)
+		if err == nil && !strings.Contains(out, ask.want) {
+			err = fmt.Errorf("%s gives %q, want %q in it", ask.command, out, ask.want)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askLease is another client on the guest's card, which changes nothing there.
+const askLease = "busybox udhcpc -f -n -q -t 10 -T 1 -i eth0 -s /bin/true 2>&1"
+
+func (a *appliance) granted() string { return "lease of " + a.guest.ip + " obtained" }
+
+// askForLeases has the guest ask for a lease once a second from now on, whatever becomes of its router.
+func (a *appliance) askForLeases(t *testing.T) {
+	t.Helper()
+	a.guest.must(t, "rm -f /tmp/leases /tmp/asked; (while [ ! -e /tmp/asked ]; do "+askLease+
+		" | tail -n 1 >>/tmp/leases; sleep 1; done; mv /tmp/leases /tmp/asked) </dev/null >/dev/null 2>&1 &")
+}
+
+// checkGuest looks whether the guest has the address it always had, and was given it each time it asked.
+func (a *appliance) checkGuest(t *testing.T, anew bool) {
+	t.Helper()
+	boot := a.guest.must(t, "cat /proc/sys/kernel/random/boot_id")
+	if (boot != a.bootID) != anew {
+		t.Errorf("the guest's kernel is %s, before %s; started anew is to be %v", boot, a.bootID, anew)
+	}
+	a.bootID = boot
+	if out := a.guest.must(t, "ip -4 addr show eth0"); !strings.Contains(out, "inet "+a.guest.ip+"/") {
+		t.Errorf("the guest has %s, want %s", out, a.guest.ip)
+	}
+	vms, err := api.List[vm](t.Context(), a.w.admin, "listVirtualMachines", "virtualmachine", api.Params{"id": a.guest.id})
+	if err != nil || len(vms) != 1 || vms[0].NICs[0].IP != a.guest.ip || vms[0].State != "Running" {
+		t.Errorf("the cloud has %+v, %v, want it Running with %s", vms, err, a.guest.ip)
+	}
+	if anew {
+		return // What it noted went with it.
+	}
+	a.guest.must(t, "touch /tmp/asked")
+	var noted string
+	await(t, recovery, "the guest's notes", func(ctx context.Context) (err error) {
+		if noted, err = a.guest.run(ctx, "cat /tmp/asked"); err == nil && noted == "" {
+			err = errors.New("it still asks")
+		}
+		return err
+	})
+	for line := range strings.Lines(noted) {
+		if !strings.Contains(line, a.granted()) {
+			t.Errorf("the guest asked for a lease and got %q, want %s", line, a.granted())
+		}
+	}
+	t.Logf("the guest asked %d times for its lease", strings.Count(noted, "\n"))
+}
+
+// row is a router as the API has it.
+func (a *appliance) row(ctx context.Context) (map[string]any, error) {
+	rows, err := api.List[map[string]any](ctx, a.w.admin, "listRouters", "router", api.Params{"id": a.id, "listall": "true"})
+	if err != nil || len(rows) != 1 {
+		return nil, fmt.Errorf("routers of the id: %v, %w", rows, err)
+	}
+	return rows[0], nil
+}
+
+func (a *appliance) whole(ctx context.Context) error {
+	r, err := a.row(ctx)
+	if err == nil && r["state"] != "Running" {
+		err = fmt.Errorf("it is %v", r)
+	}
+	return err
+}
+
+// pid is that of the router's QEMU on its host; none while it does not run.
+func (a *appliance) pid(ctx context.Context) (string, error) {
+	out, err := a.host.Exec(ctx, "sh", "-c", "pgrep -f '[g]uest="+a.name+",' || true")
+	return strings.TrimSpace(out), err
+}
+
+func (a *appliance) process(t *testing.T) string {
+	t.Helper()
+	pid, err := a.pid(t.Context())
+	if err != nil || pid == "" || strings.Contains(pid, "\n") {
+		t.Fatalf("the router's process: %q, %v", pid, err)
+	}
+	return pid
+}
+
+// killRouter ends the machine as the kernel does that has no memory left.
+func (a *appliance) killRouter(t *testing.T) {
+	mustExec(t, a.host, "kill", "-9", a.process(t))
+}
+
+// killAgent kills the agent under a connection through the router.
+func (a *appliance) killAgent(t *testing.T) {
+	client, err := a.guest.login(t.Context(), 2*recovery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	session, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, inErr := session.StdinPipe()
+	out, outErr := session.StdoutPipe()
+	if err := errors.Join(inErr, outErr, session.Start("cat")); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	echo := func(when string) {
+		t.Helper()
+		_, err := io.WriteString(in, when+"\n")
+		line, readErr := lines.ReadString('\n')
+		if err := errors.Join(err, readErr); err != nil || line != when+"\n" {
+			t.Fatalf("the connection %s: %q, %v", when, line, err)
+		}
+	}
+	echo("before the kill")
+	if err := a.host.KillAgent(t.Context(), 9); err != nil {
+		t.Fatal(err)
+	}
+	echo("with the agent dead")
+	a.w.awaitHosts(t)
+	await(t, recovery, "the new agent to reach the router", a.whole)
+	echo("with the new agent")
+}
+
+// damageImage flips a bit in the middle of the root that the router boots from, and ends the router.
+func (a *appliance) damageImage(t *testing.T) {
+	found, err := filepath.Glob(filepath.Join(a.host.Dir(), "var-lib-wisp", "*", "images", "*.systemvm", "root.squashfs"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the image on the host: %v, %v", found, err)
+	}
+	whole, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(found[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte{whole[len(whole)/2] ^ 1}, int64(len(whole)/2))
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	a.killRouter(t)
+	await(t, recovery, "the image to be whole again", func(context.Context) error {
+		now, err := os.ReadFile(found[0])
+		if err == nil && string(now) != string(whole) {
+			err = errors.New("it is damaged")
+		}
+		return err
+	})
+	if log := a.host.Log("agent", 1000); !strings.Contains(log, "removing a damaged image") || !strings.Contains(log, "root.squashfs differs") {
+		t.Error("the agent's log does not say what was damaged")
+	}
+}
+
+// cutChannel has QEMU close the host's end of the channel, with the connection on it, and make another.
+func (a *appliance) cutChannel(t *testing.T) {
+	socket := strings.TrimSpace(mustExec(t, a.host, "sh", "-c",
+		"virsh -q dumpxml "+a.name+" | sed -n \"s/.*path='\\([^']*\\)'.*/\\1/p\" | grep -m 1 "+a.id))
+	mustExec(t, a.host, "virsh", "-q", "qemu-monitor-command", a.name, "--hmp",
+		"chardev-change charchannel0 socket,path="+socket+",server=on,wait=off")
+	await(t, recovery, "the agent to notice", func(context.Context) error {
+		if !strings.Contains(a.host.Log("agent", 1000), "channel to system vm is interrupted") {
+			return errors.New("its log does not say so")
+		}
+		return nil
+	})
+}
+
+// cutPower pulls the host's plug, and puts it in again.
+func (a *appliance) cutPower(t *testing.T) {
+	if err := a.host.PowerOff(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.host.PowerOn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
