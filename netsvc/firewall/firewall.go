@@ -31,8 +31,8 @@ type Service struct {
 }
 
 // New returns a Service that has applied nothing yet.
-func New(k ruleset.Kernel) *Service {
-	return &Service{set: ruleset.New(k, "filter", prefix)}
+func New(t *ruleset.Tables) *Service {
+	return &Service{set: ruleset.New(t, "filter", prefix)}
 }
 
 // Repairs counts drift mended since start.

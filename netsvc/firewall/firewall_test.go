@@ -10,6 +10,7 @@ import (
 
 	"github.com/wispcloud/wisp/netsvc/kernel"
 	"github.com/wispcloud/wisp/netsvc/kernel/fake"
+	"github.com/wispcloud/wisp/netsvc/kernel/ruleset"
 	"github.com/wispcloud/wisp/netsvc/netsvctest"
 	"github.com/wispcloud/wisp/proto/netspec"
 )
@@ -21,7 +22,7 @@ func TestWalk(t *testing.T) {
 	netsvctest.Walk[*netspec.Firewall]{
 		Options: filter,
 		New: func(k netsvctest.Kernel) func(context.Context, *netspec.Firewall) error {
-			s := New(k)
+			s := New(ruleset.NewTables(k))
 			return func(ctx context.Context, want *netspec.Firewall) error {
 				if err := s.Narrow(ctx, want); err != nil {
 					return err
@@ -211,7 +212,7 @@ func TestNarrow(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			k := fake.New()
-			s := New(k)
+			s := New(ruleset.NewTables(k))
 			if tt.old != nil {
 				if err := s.Apply(t.Context(), tt.old); err != nil {
 					t.Fatal(err)
@@ -221,7 +222,7 @@ func TestNarrow(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := fake.New()
-			if err := New(other).Apply(t.Context(), tt.same); err != nil {
+			if err := New(ruleset.NewTables(other)).Apply(t.Context(), tt.same); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(text(t, other), text(t, k)); diff != "" {
@@ -235,7 +236,7 @@ func TestNarrow(t *testing.T) {
 func TestSuccessorLoadsNothing(t *testing.T) {
 	k := fake.New()
 	want := router(true, []*netspec.FirewallRule{rule("a", 1)}, nil)
-	for _, s := range []*Service{New(k), New(k)} {
+	for _, s := range []*Service{New(ruleset.NewTables(k)), New(ruleset.NewTables(k))} {
 		if err := s.Narrow(t.Context(), want); err != nil {
 			t.Fatal(err)
 		}
@@ -264,12 +265,12 @@ func TestBadRules(t *testing.T) {
 	for _, r := range bad {
 		t.Run(r.GetId(), func(t *testing.T) {
 			k := fake.New()
-			err := New(k).Apply(t.Context(), router(false, []*netspec.FirewallRule{rule("good", 22), r}, nil))
+			err := New(ruleset.NewTables(k)).Apply(t.Context(), router(false, []*netspec.FirewallRule{rule("good", 22), r}, nil))
 			if err == nil || !strings.Contains(err.Error(), "rule "+r.GetId()) {
 				t.Errorf("error %v does not name the rule", err)
 			}
 			other := fake.New()
-			if err := New(other).Apply(t.Context(), router(false, []*netspec.FirewallRule{rule("good", 22)}, nil)); err != nil {
+			if err := New(ruleset.NewTables(other)).Apply(t.Context(), router(false, []*netspec.FirewallRule{rule("good", 22)}, nil)); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(text(t, other), text(t, k)); diff != "" {
@@ -281,13 +282,13 @@ func TestBadRules(t *testing.T) {
 		{PublicLink: "pub0 -j ACCEPT"}, {GuestLink: "gw0\n-A"}, {PublicLink: "pub+"}, {GuestCidr: "x"},
 	} {
 		k := fake.New()
-		if err := New(k).Apply(t.Context(), w); err == nil || len(k.Journal()) != 0 {
+		if err := New(ruleset.NewTables(k)).Apply(t.Context(), w); err == nil || len(k.Journal()) != 0 {
 			t.Errorf("%v was taken", w)
 		}
 	}
 	// A denial that cannot be read closes what it should have narrowed.
 	k := fake.New()
-	err := New(k).Apply(t.Context(), router(true, nil, []*netspec.FirewallRule{{Id: "x", Protocol: "nonsense"}}))
+	err := New(ruleset.NewTables(k)).Apply(t.Context(), router(true, nil, []*netspec.FirewallRule{{Id: "x", Protocol: "nonsense"}}))
 	if err == nil || !strings.Contains(text(t, k), "-A WISP-FW-EGR -j DROP") {
 		t.Errorf("error %v, chains:\n%s", err, text(t, k))
 	}
@@ -296,7 +297,7 @@ func TestBadRules(t *testing.T) {
 // TestOneRuleLoadsItsChainOnly: a change costs what the changed chain costs.
 func TestOneRuleLoadsItsChainOnly(t *testing.T) {
 	k := fake.New()
-	s := New(k)
+	s := New(ruleset.NewTables(k))
 	var many []*netspec.FirewallRule
 	for i := range 1000 {
 		r := rule(fmt.Sprintf("r%d", i), uint32(i+1))

@@ -243,6 +243,42 @@ func TestGenerationCountsEveryChange(t *testing.T) {
 	}
 }
 
+// TestAChangeIsOneGeneration: package ruleset tells its own changes from others' by it.
+func TestAChangeIsOneGeneration(t *testing.T) {
+	k, _, _ := open(t)
+	read := func() uint32 {
+		t.Helper()
+		g, _, err := k.NetfilterGeneration()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	rules := make([]string, 2000)
+	for i := range rules {
+		rules[i] = "-p tcp -m tcp --dport 80 -j ACCEPT"
+	}
+	for _, c := range []kernel.Change{
+		{Load: []kernel.Chain{{Name: "T-A", Rules: rules}}, Jump: []kernel.Jump{{From: "OUTPUT", To: "T-A"}}}, // makes the table
+		{Load: []kernel.Chain{{Name: "T-A"}}},
+		{Unjump: []kernel.Jump{{From: "OUTPUT", To: "T-A"}}, Remove: []string{"T-A"}},
+	} {
+		for _, c.Table = range []string{"filter", "nat"} {
+			before := read()
+			if err := k.ChangeChains(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			changed := read()
+			if _, err := k.SaveTable(t.Context(), c.Table); err != nil {
+				t.Fatal(err)
+			}
+			if saved := read(); changed != before+1 || saved != changed {
+				t.Errorf("%s: from %d to %d, read: %d", c.Table, before, changed, saved)
+			}
+		}
+	}
+}
+
 func TestParseMAC(t *testing.T) {
 	for _, text := range []string{"", "02:00:00:00:00", "02:00:00:00:00:00:00:01", "x"} {
 		if mac, err := kernel.ParseMAC(text); err == nil {

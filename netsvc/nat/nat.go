@@ -23,7 +23,7 @@ const (
 type Service struct{ set *ruleset.Set }
 
 // New returns a Service that has applied nothing yet.
-func New(k ruleset.Kernel) *Service { return &Service{ruleset.New(k, "nat", prefix)} }
+func New(t *ruleset.Tables) *Service { return &Service{ruleset.New(t, "nat", prefix)} }
 
 // Repairs counts drift mended since start.
 func (s *Service) Repairs() uint64 { return s.set.Repairs() }

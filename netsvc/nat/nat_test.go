@@ -6,6 +6,7 @@ import (
 
 	"github.com/wispcloud/wisp/netsvc/kernel"
 	"github.com/wispcloud/wisp/netsvc/kernel/fake"
+	"github.com/wispcloud/wisp/netsvc/kernel/ruleset"
 	"github.com/wispcloud/wisp/netsvc/netsvctest"
 	"github.com/wispcloud/wisp/proto/netspec"
 )
@@ -18,7 +19,7 @@ func TestWalk(t *testing.T) {
 	netsvctest.Walk[*netspec.Nat]{
 		Options: kernel.TextOptions{Tables: []string{"nat"}},
 		New: func(k netsvctest.Kernel) func(context.Context, *netspec.Nat) error {
-			return New(k).Apply
+			return New(ruleset.NewTables(k)).Apply
 		},
 		States: []netsvctest.State[*netspec.Nat]{
 			{Name: "none", Text: "*nat\n"},
@@ -70,7 +71,7 @@ func TestUnusable(t *testing.T) {
 		{PublicLink: "", GuestCidr: "10.1.1.0/24", SourceNatIp: "203.0.113.10"},
 	} {
 		k := fake.New()
-		if err := New(k).Apply(t.Context(), want); err == nil {
+		if err := New(ruleset.NewTables(k)).Apply(t.Context(), want); err == nil {
 			t.Errorf("%v was taken", want)
 		}
 		if journal := k.Journal(); len(journal) > 0 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wispcloud/wisp/netsvc/kernel"
 	"github.com/wispcloud/wisp/netsvc/kernel/fake"
+	"github.com/wispcloud/wisp/netsvc/kernel/ruleset"
 	"github.com/wispcloud/wisp/netsvc/netsvctest"
 	"github.com/wispcloud/wisp/proto/netspec"
 )
@@ -42,7 +43,7 @@ func TestWalk(t *testing.T) {
 	netsvctest.Walk[*netspec.PortForward]{
 		Options: nat,
 		New: func(k netsvctest.Kernel) func(context.Context, *netspec.PortForward) error {
-			return New(k).Apply
+			return New(ruleset.NewTables(k)).Apply
 		},
 		States: []netsvctest.State[*netspec.PortForward]{{
 			Name: "none",
@@ -91,7 +92,7 @@ func TestBadRulesDoNotStopTheOthers(t *testing.T) {
 		rule("b7", "tcp", "203.0.113.5", 20, 30, "10.1.1.5", 20, 30), // overlaps good
 	} {
 		k := fake.New()
-		err := New(k).Apply(t.Context(), forward(good, bad))
+		err := New(ruleset.NewTables(k)).Apply(t.Context(), forward(good, bad))
 		if err == nil || !strings.Contains(err.Error(), "rule "+bad.GetId()) {
 			t.Errorf("error %v does not name %s", err, bad.GetId())
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/wispcloud/wisp/netsvc/dns"
 	"github.com/wispcloud/wisp/netsvc/firewall"
 	"github.com/wispcloud/wisp/netsvc/kernel"
+	"github.com/wispcloud/wisp/netsvc/kernel/ruleset"
 	"github.com/wispcloud/wisp/netsvc/link"
 	"github.com/wispcloud/wisp/netsvc/metadata"
 	"github.com/wispcloud/wisp/netsvc/namespace"
@@ -80,8 +81,9 @@ func Open(c Config) (*Program, error) {
 // then what serves.
 func (p *Program) wire(k *kernel.Kernel) {
 	notify := func() { p.namespace.Notify() }
-	fw := firewall.New(k)
-	snat, forwards := nat.New(k), portfwd.New(k)
+	tables := ruleset.NewTables(k)
+	fw := firewall.New(tables)
+	snat, forwards := nat.New(tables), portfwd.New(tables)
 	links := link.New(k, p.log.With("service", "link"))
 	routes := route.New(k)
 	p.dhcp = dhcp4.New(dhcp4.Options{

@@ -3,8 +3,9 @@
 //
 // Only chains that differ are loaded, all of them in one atomic step, so a service may render everything it wants each
 // time. Reading back is cheap: the kernel counts changes of its rules (nf_tables generation), and while the count stands
-// where this package left it nothing is read at all. When somebody else has moved it, the table is read once and each
-// chain compared with what the kernel showed after the load; a difference is repaired.
+// where this package left it nothing is read at all. When somebody else has moved it, the table is read once, for all
+// services that have chains in it, and each chain compared with what the kernel showed after the load; a difference is
+// repaired.
 //
 // What the kernel shows may be spelt differently from what was loaded, so the text to compare with is taken from the
 // kernel itself, in the first quiet pass after a load. Until then, and after a restart, the rendered text is compared:
@@ -40,7 +41,7 @@ type Want struct {
 
 // Set is one service's part of one table. It is for one goroutine.
 type Set struct {
-	k             Kernel
+	tables        *Tables
 	table, prefix string
 	drift         kernel.Drift
 
@@ -49,9 +50,9 @@ type Set struct {
 	// loaded is what each chain should read as; seen says that the text is the kernel's own.
 	loaded map[string][]string
 	seen   bool
-	// generation at which the table was as wanted; valid while counted.
-	generation uint32
-	counted    bool
+	// epoch of the tables in which the table was as wanted; valid while counted.
+	epoch   uint64
+	counted bool
 	// forgotten makes the next pass load everything.
 	forgotten bool
 	// idle counts passes since the last look where the kernel does not count changes.
@@ -62,8 +63,10 @@ type Set struct {
 const legacyPeriod = 4
 
 // New returns a Set for chains whose names begin with prefix; no other service's may.
-func New(k Kernel, table, prefix string) *Set {
-	return &Set{k: k, table: table, prefix: prefix}
+func New(t *Tables, table, prefix string) *Set {
+	s := &Set{tables: t, table: table, prefix: prefix}
+	t.sets = append(t.sets, s)
+	return s
 }
 
 // Repairs counts drift mended since start.
@@ -77,15 +80,15 @@ func (s *Set) Forget() {
 // Apply makes want true. Want's slices and maps are kept.
 func (s *Set) Apply(ctx context.Context, want Want) error {
 	text := fmt.Sprint(want)
-	generation, counts, err := s.k.NetfilterGeneration()
+	counts, err := s.tables.look()
 	if err != nil {
 		return err
 	}
-	if text == s.text && s.quiet(generation, counts) {
-		return s.learn(ctx, generation, counts)
+	if text == s.text && s.quiet(counts) {
+		return s.learn(ctx, counts)
 	}
 	forgotten := s.forgotten
-	changes, err := s.apply(ctx, want, generation, counts)
+	changes, err := s.apply(ctx, want, counts)
 	if forgotten {
 		changes = 0 // asked for, not repaired
 	}
@@ -99,49 +102,52 @@ func (s *Set) Apply(ctx context.Context, want Want) error {
 }
 
 // quiet says whether nothing can have changed since the last pass.
-func (s *Set) quiet(generation uint32, counts bool) bool {
+func (s *Set) quiet(counts bool) bool {
 	if counts {
-		return s.counted && generation == s.generation
+		return s.current()
 	}
 	s.idle++
 	return s.counted && s.idle < legacyPeriod
 }
 
+// current says whether the table is as the last pass has left it.
+func (s *Set) current() bool { return s.counted && s.epoch == s.tables.epoch }
+
 // learn takes the kernel's spelling of the chains, once after a load.
-func (s *Set) learn(ctx context.Context, generation uint32, counts bool) error {
+func (s *Set) learn(ctx context.Context, counts bool) error {
 	if s.seen {
 		return nil
 	}
-	have, err := s.k.SaveTable(ctx, s.table)
-	if err != nil {
-		return err
-	}
-	after, _, err := s.k.NetfilterGeneration()
-	if err != nil || counts && after != generation {
-		return err // somebody is at work: the next pass looks
-	}
-	for _, chain := range s.want.Chains {
-		// The spelling may differ, the number of rules cannot: then somebody was faster than this pass.
-		if len(have.Chains[chain.Name]) != len(chain.Rules) {
-			s.counted = false
-			return nil
+	if len(s.want.Chains) > 0 {
+		have, err := s.tables.save(ctx, s)
+		if err != nil || counts && !s.current() {
+			return err // somebody is at work: the next pass looks
 		}
-		s.loaded[chain.Name] = have.Chains[chain.Name]
+		for _, chain := range s.want.Chains {
+			// The spelling may differ, the number of rules cannot: then somebody was faster than this pass.
+			if len(have.Chains[chain.Name]) != len(chain.Rules) {
+				s.tables.lose()
+				s.counted = false
+				return nil
+			}
+			s.loaded[chain.Name] = have.Chains[chain.Name]
+		}
 	}
 	s.seen = true
+	s.tables.release(s.table)
 	return nil
 }
 
 // Current says whether the kernel already is as wanted, so that Apply would change nothing.
 func (s *Set) Current(ctx context.Context, want Want) (bool, error) {
-	generation, counts, err := s.k.NetfilterGeneration()
+	counts, err := s.tables.look()
 	if err != nil {
 		return false, err
 	}
-	if fmt.Sprint(want) == s.text && s.counted && counts && generation == s.generation {
+	if fmt.Sprint(want) == s.text && counts && s.current() {
 		return true, nil
 	}
-	have, err := s.k.SaveTable(ctx, s.table)
+	have, err := s.tables.save(ctx, s)
 	if err != nil {
 		return false, err
 	}
@@ -149,31 +155,26 @@ func (s *Set) Current(ctx context.Context, want Want) (bool, error) {
 	return change.Empty(), nil
 }
 
-func (s *Set) apply(ctx context.Context, want Want, generation uint32, counts bool) (changes int, err error) {
+func (s *Set) apply(ctx context.Context, want Want, counts bool) (changes int, err error) {
 	// Where nothing moved since the last pass, what the last pass left is what is there.
-	known := s.counted && counts && generation == s.generation
+	known := counts && s.current()
+	epoch := s.tables.epoch
 	var have kernel.Table
 	if !known {
-		if have, err = s.k.SaveTable(ctx, s.table); err != nil {
+		if have, err = s.tables.save(ctx, s); err != nil {
 			return 0, err
 		}
 	}
 	change, loaded := s.diff(want, have, known)
 	if changes = change.Size(); changes > 0 {
-		if err := s.k.ChangeChains(ctx, change); err != nil {
+		if err := s.tables.change(ctx, s, change); err != nil {
 			return changes, err
 		}
-	}
-	s.loaded, s.idle, s.forgotten = loaded, 0, false
-	if changes > 0 {
 		s.seen = false
 	}
-	s.counted = true
-	if counts {
-		if s.generation, _, err = s.k.NetfilterGeneration(); err != nil {
-			return changes, err
-		}
-	}
+	s.loaded, s.idle, s.forgotten = loaded, 0, false
+	// If somebody else was at work meanwhile, that epoch is over and the next pass looks again.
+	s.counted, s.epoch = true, epoch
 	return changes, nil
 }
 

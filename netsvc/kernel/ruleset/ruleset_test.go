@@ -25,6 +25,17 @@ type reader struct {
 	*fake.Kernel
 	reads int
 	spell func(string) string
+	// foreign happens right after a change of ours.
+	foreign func()
+}
+
+func (r *reader) ChangeChains(ctx context.Context, c kernel.Change) error {
+	err := r.Kernel.ChangeChains(ctx, c)
+	if r.foreign != nil {
+		r.foreign()
+		r.foreign = nil
+	}
+	return err
 }
 
 func (r *reader) SaveTable(ctx context.Context, name string) (kernel.Table, error) {
@@ -50,7 +61,7 @@ func TestQuietPassesReadNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &reader{Kernel: fake.New(), spell: spell}
-			s := New(k, "filter", "T-")
+			s := New(NewTables(k), "filter", "T-")
 			apply := func(w Want) {
 				t.Helper()
 				if err := s.Apply(t.Context(), w); err != nil {
@@ -92,15 +103,99 @@ func TestQuietPassesReadNothing(t *testing.T) {
 	}
 }
 
+// TestSetsShareWhatWasRead: services that come one after the other read a table once, although each changes it.
+func TestSetsShareWhatWasRead(t *testing.T) {
+	k := &reader{Kernel: fake.New()}
+	tables := NewTables(k)
+	one, two := New(tables, "nat", "T-"), New(tables, "nat", "U-")
+	filter := New(tables, "filter", "T-")
+	theirs := Want{Jumps: map[string]string{"POSTROUTING": "U-A"}, Chains: []kernel.Chain{{Name: "U-A", Rules: []string{"-j ACCEPT"}}}}
+	ours := Want{Jumps: map[string]string{"POSTROUTING": "T-A"}, Chains: []kernel.Chain{{Name: "T-A", Rules: []string{"-j ACCEPT"}}}}
+	pass := func(name string, reads int) {
+		t.Helper()
+		k.reads = 0
+		if current, err := filter.Current(t.Context(), want("-j ACCEPT")); err != nil || current != (name != "first") {
+			t.Errorf("%s: current is %v, %v", name, current, err)
+		}
+		for _, err := range []error{
+			filter.Apply(t.Context(), want("-j DROP")), one.Apply(t.Context(), ours), two.Apply(t.Context(), theirs),
+			filter.Apply(t.Context(), want("-j ACCEPT")),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if k.reads != reads {
+			t.Errorf("%s: %d reads, want %d", name, k.reads, reads)
+		}
+	}
+	pass("first", 2)
+	pass("second", 1) // nat, to learn the spelling; filter was changed again
+	pass("third", 0)
+	if tables.read["nat"] != nil {
+		t.Error("a table that nobody needs is kept")
+	}
+	// A stranger flushes both: one read for both, and both are repaired.
+	k.Flush("nat", "T-A")
+	k.Flush("nat", "U-A")
+	k.Journal()
+	k.reads = 0
+	for _, err := range []error{one.Apply(t.Context(), ours), two.Apply(t.Context(), theirs)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"load nat T-A", "load nat U-A"}, k.Journal()); diff != "" || k.reads != 1 {
+		t.Errorf("after a flush: %d reads (-want +got):\n%s", k.reads, diff)
+	}
+}
+
+// TestForeignChangeBesideOurs: what somebody else does between a change of ours and the look at the generation is not
+// taken for ours.
+func TestForeignChangeBesideOurs(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		k := &reader{Kernel: fake.New()}
+		tables := NewTables(k)
+		one, two := New(tables, "filter", "T-"), New(tables, "filter", "U-")
+		theirs := Want{Chains: []kernel.Chain{{Name: "U-A", Rules: []string{"-j ACCEPT"}}}}
+		apply := func() error {
+			return errors.Join(one.Apply(t.Context(), want("-j ACCEPT")), two.Apply(t.Context(), theirs))
+		}
+		if err := apply(); err != nil {
+			t.Fatal(err)
+		}
+		k.foreign = func() { k.Flush("filter", "U-A"); k.Flush("filter", "T-MAIN") }
+		if fails {
+			k.FailOn("load", errors.New("no memory"))
+		}
+		if err := one.Apply(t.Context(), want("-j DROP")); (err != nil) != fails {
+			t.Fatal(err)
+		}
+		k.FailOn("", nil)
+		if err := apply(); err != nil {
+			t.Fatal(err)
+		}
+		table, err := k.SaveTable(t.Context(), "filter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string][]string{
+			"INPUT": nil, "OUTPUT": nil, "FORWARD": {"-j T-MAIN"}, "T-MAIN": {"-j T-SUB"}, "T-SUB": {"-j ACCEPT"}, "U-A": {"-j ACCEPT"},
+		}, table.Chains); diff != "" {
+			t.Errorf("fails is %v (-want +got):\n%s", fails, diff)
+		}
+	}
+}
+
 // TestFlushBeforeTheSpellingIsLearnt: a chain emptied right after its load is not taken for what was wanted.
 func TestFlushBeforeTheSpellingIsLearnt(t *testing.T) {
 	k := fake.New()
-	s := New(k, "filter", "T-")
+	s := New(NewTables(k), "filter", "T-")
 	if err := s.Apply(t.Context(), want("-j ACCEPT")); err != nil {
 		t.Fatal(err)
 	}
 	k.Flush("filter", "T-SUB")
-	s.generation++ // as if the flush had come between the load and the look at the generation
+	s.tables.generation++ // as if the flush had come between the load and the look at the generation
 	for range 2 {
 		if err := s.Apply(t.Context(), want("-j ACCEPT")); err != nil {
 			t.Fatal(err)
@@ -119,7 +214,7 @@ func TestFailureIsTriedAgain(t *testing.T) {
 	broken := errors.New("no memory")
 	for _, op := range []string{"load", "jump"} {
 		k := fake.New()
-		s := New(k, "filter", "T-")
+		s := New(NewTables(k), "filter", "T-")
 		k.FailOn(op, broken)
 		if err := s.Apply(t.Context(), want("-j ACCEPT")); !errors.Is(err, broken) {
 			t.Errorf("%s: error %v", op, err)
@@ -139,12 +234,12 @@ func TestFailureIsTriedAgain(t *testing.T) {
 
 func TestChainsOfOthersAreLeftAlone(t *testing.T) {
 	k := fake.New()
-	other := New(k, "filter", "OTHER-")
+	other := New(NewTables(k), "filter", "OTHER-")
 	theirs := Want{Jumps: map[string]string{"FORWARD": "OTHER-A"}, Chains: []kernel.Chain{{Name: "OTHER-A", Rules: []string{"-j ACCEPT"}}}}
 	if err := other.Apply(t.Context(), theirs); err != nil {
 		t.Fatal(err)
 	}
-	s := New(k, "filter", "T-")
+	s := New(NewTables(k), "filter", "T-")
 	for _, w := range []Want{want("-j ACCEPT"), {Policies: map[string]string{"FORWARD": "ACCEPT"}}} {
 		if err := s.Apply(t.Context(), w); err != nil {
 			t.Fatal(err)
@@ -161,7 +256,7 @@ func TestJumpsMove(t *testing.T) {
 	moved := Want{Jumps: map[string]string{"INPUT": "T-NEW"}, Chains: []kernel.Chain{{Name: "T-NEW", Rules: []string{"-j DROP"}}}}
 	for _, known := range []bool{true, false} {
 		k := fake.New()
-		s := New(k, "filter", "T-")
+		s := New(NewTables(k), "filter", "T-")
 		if err := s.Apply(t.Context(), want("-j ACCEPT")); err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +284,7 @@ func TestJumpsMove(t *testing.T) {
 
 func TestForgetLoadsOnce(t *testing.T) {
 	k := fake.New()
-	s := New(k, "filter", "T-")
+	s := New(NewTables(k), "filter", "T-")
 	for _, step := range []struct {
 		name   string
 		forget bool
