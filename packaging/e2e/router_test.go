@@ -50,6 +50,7 @@ func TestRouterVMMishaps(t *testing.T) {
 	}{
 		{name: "agent killed", do: a.killAgent},
 		{name: "router killed", do: a.killRouter, anew: true},
+		{name: "kernel panic", do: a.panicKernel, anew: true},
 		{name: "image damaged", do: a.damageImage, anew: true},
 		{name: "channel cut", do: a.cutChannel},
 		{name: "host without power", do: a.cutPower, anew: true, guestAnew: true},
@@ -74,6 +75,7 @@ func TestRouterVMMishaps(t *testing.T) {
 			if now := a.process(t); !m.anew && now != before {
 				t.Errorf("the router was started anew: process %s, before %s", now, before)
 			}
+			a.obeys(t)
 			a.checkGuest(t, m.guestAnew)
 		})
 	}
@@ -128,6 +130,45 @@ func (a *appliance) serves(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// obeys has the router do something new, which it is told over its channel, and undo it.
+func (a *appliance) obeys(t *testing.T) {
+	t.Helper()
+	addresses, err := api.List[named](t.Context(), a.w.admin, "listPublicIpAddresses", "publicipaddress", api.Params{"ipaddress": a.guest.public})
+	if err != nil || len(addresses) != 1 {
+		t.Fatalf("addresses: %v, %v", addresses, err)
+	}
+	var made struct {
+		Rule named `json:"portforwardingrule"`
+	}
+	a.w.do(t, "createPortForwardingRule", api.Params{
+		"ipaddressid": addresses[0].ID, "protocol": "tcp", "publicport": "8080", "privateport": "80", "virtualmachineid": a.guest.id,
+	}, &made)
+	await(t, recovery, "the new rule to lead to the guest", func(ctx context.Context) error {
+		_, err := fetch(ctx, "http://"+a.guest.public+":8080/name")
+		return err
+	})
+	a.w.do(t, "deletePortForwardingRule", api.Params{"id": made.Rule.ID}, nil)
+	await(t, recovery, "the rule to be gone", func(ctx context.Context) error {
+		if page, err := fetch(ctx, "http://"+a.guest.public+":8080/name"); err == nil {
+			return fmt.Errorf("it leads to %q", page)
+		}
+		return nil
+	})
+}
+
+// told counts what the agent's log says of something.
+func (a *appliance) told(text string) int { return strings.Count(a.host.Log("agent", 100_000), text) }
+
+func (a *appliance) awaitTold(t *testing.T, text string, before int) {
+	t.Helper()
+	await(t, recovery, "the agent to say: "+text, func(context.Context) error {
+		if n := a.told(text); n <= before {
+			return fmt.Errorf("it said so %d times, %d of them before", n, before)
+		}
+		return nil
+	})
 }
 
 // askLease is another client on the guest's card, which changes nothing there.
@@ -239,13 +280,41 @@ func (a *appliance) killAgent(t *testing.T) {
 		}
 	}
 	echo("before the kill")
+	a.offerShell(t)
+	const linked = "link to the coordinators is up"
+	was := a.told(linked)
 	if err := a.host.KillAgent(t.Context(), 9); err != nil {
 		t.Fatal(err)
 	}
 	echo("with the agent dead")
-	a.w.awaitHosts(t)
-	await(t, recovery, "the new agent to reach the router", a.whole)
+	a.awaitTold(t, linked, was)
+	a.obeys(t) // over the channel that its predecessor held
 	echo("with the new agent")
+}
+
+// offerShell is the host's operator asking for shells on the consoles of system VMs: those that boot from now have one.
+func (a *appliance) offerShell(t *testing.T) {
+	t.Helper()
+	mustExec(t, a.host, "sh", "-c", "echo 'system_vm_debug: true' >>/etc/wisp/agent.yaml")
+}
+
+// panicKernel has the router's kernel panic, from the shell on its console. QEMU looks once a second whether somebody has
+// the console open, and reads nothing before: the line is said until the machine's end closes the console.
+func (a *appliance) panicKernel(t *testing.T) {
+	was := strings.Count(a.console(t), "Kernel panic")
+	_, _ = a.host.Exec(t.Context(), "sh", "-c", "console=$(virsh -q ttyconsole "+a.name+
+		"); timeout 60 sh -c 'while echo \"echo c >/proc/sysrq-trigger\"; do sleep 0.2; done' >$console")
+	await(t, recovery, "the console to speak of the panic", func(context.Context) error {
+		if text := a.console(t); strings.Count(text, "Kernel panic") == was {
+			return fmt.Errorf("it ends with %q", text[max(0, len(text)-500):])
+		}
+		return nil
+	})
+}
+
+func (a *appliance) console(t *testing.T) string {
+	t.Helper()
+	return mustExec(t, a.host, "sh", "-c", "cat $(find /var/lib/wisp /var/log -name '"+a.id+".log')")
 }
 
 // damageImage flips a bit in the middle of the root that the router boots from, and ends the router.
@@ -274,7 +343,7 @@ func (a *appliance) damageImage(t *testing.T) {
 		}
 		return err
 	})
-	if log := a.host.Log("agent", 1000); !strings.Contains(log, "removing a damaged image") || !strings.Contains(log, "root.squashfs differs") {
+	if a.told("removing a damaged image") != 1 || a.told("root.squashfs differs from its manifest") < 1 {
 		t.Error("the agent's log does not say what was damaged")
 	}
 }
@@ -283,14 +352,11 @@ func (a *appliance) damageImage(t *testing.T) {
 func (a *appliance) cutChannel(t *testing.T) {
 	socket := strings.TrimSpace(mustExec(t, a.host, "sh", "-c",
 		"virsh -q dumpxml "+a.name+" | sed -n \"s/.*path='\\([^']*\\)'.*/\\1/p\" | grep -m 1 "+a.id))
+	const interrupted = "channel to system vm is interrupted"
+	was := a.told(interrupted)
 	mustExec(t, a.host, "virsh", "-q", "qemu-monitor-command", a.name, "--hmp",
 		"chardev-change charchannel0 socket,path="+socket+",server=on,wait=off")
-	await(t, recovery, "the agent to notice", func(context.Context) error {
-		if !strings.Contains(a.host.Log("agent", 1000), "channel to system vm is interrupted") {
-			return errors.New("its log does not say so")
-		}
-		return nil
-	})
+	a.awaitTold(t, interrupted, was)
 }
 
 // cutPower pulls the host's plug, and puts it in again.
