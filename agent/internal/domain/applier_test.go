@@ -161,6 +161,28 @@ func TestGracefulThenHard(t *testing.T) {
 	b.expect(stop, "end", 0)
 }
 
+// TestNoGrace: a machine without grace loses its power at once, also when it was asked before, whether it is to stop or to
+// begin again.
+func TestNoGrace(t *testing.T) {
+	b := newBench(t)
+	b.settle(wanted(on, 1, 1))
+	b.diary.deaf = true
+	reboot := wanted(on, 1, 2)
+	b.expect(reboot, "ask", 5*time.Second)
+	reboot.StopGraceSeconds = 0
+	b.expect(reboot, "end", 0)
+	b.expect(reboot, "start 1.2", 0)
+	b.expect(reboot, "", 0)
+	again := wanted(on, 1, 3)
+	again.StopGraceSeconds = 0
+	b.expect(again, "end", 0)
+	b.expect(again, "start 1.3", 0)
+	stop := wanted(off, 1, 3)
+	stop.StopGraceSeconds = 0
+	b.expect(stop, "end", 0)
+	b.expect(stop, "", 0)
+}
+
 func TestSecondStopHasItsOwnGrace(t *testing.T) {
 	b := newBench(t)
 	b.settle(wanted(on, 1, 1))

@@ -101,6 +101,9 @@ func (a *Area) foldAlive(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *ho
 		return tables.Routers.Put(tx, rt)
 	}
 	rt.ObservedStart, rt.ObservedBoot, rt.VNCPort = vm.GetStartEpoch(), max(rt.ObservedBoot, vm.GetBootEpoch()), vm.GetVncPort()
+	if rt.ObservedBoot >= rt.BootEpoch {
+		rt.ForcedStop = false // a forced reboot has happened
+	}
 	rt.Error = bounded(vm.GetError())
 	switch {
 	case rt.Error != "":

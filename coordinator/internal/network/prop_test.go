@@ -172,7 +172,9 @@ func (m *machine) router(rt *rapid.T) {
 	row := pick(rt, m.w.read(), tables.Routers)
 	a := m.w.area
 	do := rapid.SampledFrom([]func(*store.Tx, *cloud.Router) error{
-		a.StartRouter, a.RebootRouter, a.DestroyRouter,
+		a.StartRouter, a.DestroyRouter,
+		func(tx *store.Tx, r *cloud.Router) error { return a.RebootRouter(tx, r, false) },
+		func(tx *store.Tx, r *cloud.Router) error { return a.RebootRouter(tx, r, true) },
 		func(tx *store.Tx, r *cloud.Router) error { return a.StopRouter(tx, r, false) },
 		func(tx *store.Tx, r *cloud.Router) error { return a.StopRouter(tx, r, true) },
 		func(tx *store.Tx, r *cloud.Router) error { // the job of a restart, late

@@ -85,7 +85,7 @@ func (a *Area) StartRouterStep(tx *store.Tx, j *job.State) (job.Outcome, error) 
 // StopRouter takes the way out of a network away until its router, or a VM of it, is started. DHCP, DNS and metadata stay
 // where the guests run. Forced does not ask a system VM first.
 func (a *Area) StopRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
-	if rt.State == cloud.VMStopped || rt.State == cloud.VMStopping && rt.ForcedStop == forced {
+	if rt.State == cloud.VMStopped || rt.State == cloud.VMStopping && (rt.ForcedStop || !forced) {
 		return nil
 	}
 	n, err := inCharge(tx, rt)
@@ -162,12 +162,16 @@ func (a *Area) DestroyRouter(tx *store.Tx, rt *cloud.Router) error {
 
 // RebootRouter begins a router afresh: a namespace's services, a system VM as a whole. A system VM whose image is not
 // the present one is replaced by one that runs it.
-func (a *Area) RebootRouter(tx *store.Tx, rt *cloud.Router) error {
+//
+// Forced is for a router that does not do what it is told, hence also for one whose reboot does not come to an end: a
+// system VM loses its power without being asked, and a namespace is replaced by another one.
+func (a *Area) RebootRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 	n, err := inCharge(tx, rt)
 	if err != nil {
 		return err
 	}
-	if rt.State != cloud.VMRunning || n.State != cloud.NetworkImplemented {
+	runs := rt.State == cloud.VMRunning || forced && rt.State == cloud.VMStarting && !rt.HostID.IsZero()
+	if !runs || n.State != cloud.NetworkImplemented {
 		return cloud.Errorf(cloud.Unavailable, "Unable to reboot router %s: it is %s and its network %s", rt.Name, rt.State, n.State)
 	}
 	if err := replaceable(tx, n); err != nil {
@@ -178,6 +182,10 @@ func (a *Area) RebootRouter(tx *store.Tx, rt *cloud.Router) error {
 		return a.replace(tx, n, rt, rt.Placement)
 	case rt.Placement == cloud.InVM:
 		rt.BootEpoch++
+		rt.ForcedStop = forced
+	case forced:
+		n.Incarnation++
+		return a.renew(tx, n, rt)
 	default:
 		n.Restarts++
 	}

@@ -399,7 +399,7 @@ func TestImageUpgrade(t *testing.T) {
 	}
 	reboot := func() {
 		t.Helper()
-		w.do(func(tx *store.Tx) error { return w.area.RebootRouter(tx, w.router(n.ID)) })
+		w.do(func(tx *store.Tx) error { return w.area.RebootRouter(tx, w.router(n.ID), false) })
 	}
 	reboot()
 	w.settle()

@@ -24,7 +24,7 @@ type stopRouterParams struct {
 
 type rebootRouterParams struct {
 	ID     cloud.ID `api:"id,required" ref:"router" doc:"the router"`
-	Forced bool     `api:"forced" since:"4.16" doc:"accepted for newer tools"`
+	Forced bool     `api:"forced" since:"4.16" doc:"true: a system VM loses its power without being asked, a namespace is replaced by a new one"`
 }
 
 // begin writes what a call wants of a router, and how its job is found.
@@ -83,7 +83,7 @@ func (h handlers) rebootRouter() api.Command {
 		Name: "rebootRouter", Doc: "Reboots a router; one whose image is not the present one is replaced by one that runs it.",
 		Roles: api.Admins, Event: "ROUTER.REBOOT", Entity: "DomainRouter", Object: "router",
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *rebootRouterParams) (*api.Start, error) {
-			return begin(c, tx, p.ID, h.Area.RebootRouter)
+			return begin(c, tx, p.ID, func(tx *store.Tx, rt *cloud.Router) error { return h.Area.RebootRouter(tx, rt, p.Forced) })
 		}),
 		Step: h.Area.RebootRouterStep, Answer: reflect.TypeFor[RouterAnswer](), Result: routerResult,
 	}
@@ -153,7 +153,7 @@ func (h handlers) upgradeRouterTemplate() api.Command {
 				if !p.matches(tx, rt) || !area.RequiresUpgrade(tx, rt) || rt.State != cloud.VMRunning || rt.Standby {
 					continue
 				}
-				if err := h.Area.RebootRouter(tx, rt); err != nil {
+				if err := h.Area.RebootRouter(tx, rt, false); err != nil {
 					if !p.ID.IsZero() {
 						return nil, err
 					}

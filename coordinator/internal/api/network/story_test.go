@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -327,13 +328,49 @@ func (s *story) routerCalls() {
 	s.list("root", "listSystemVms")
 	s.list("root", "upgradeRouterTemplate")
 	s.async("", "", "root", "rebootSystemVm", "id", router())
+	s.forced("rebootRouter", router())
+	s.forced("rebootSystemVm", router())
 	s.async("", "", "root", "stopSystemVm", "id", router())
+	s.async("", "", "root", "startSystemVm", "id", router())
+	s.forced("stopRouter", router())
 	s.async("", "", "root", "startSystemVm", "id", router())
 	s.async("", "", "root", "destroySystemVm", "id", router())
 	s.systemVMs("host")
 	s.async("", "", "a-user", "restartNetwork", "id", s.ids["network"])
 	s.keep("router2", router())
 	s.async("", "", "root", "destroyRouter", "id", router())
+}
+
+// forced calls a command with and without forced=true for a router that is a system VM: only then does its host leave the
+// guest no time to power itself off.
+func (s *story) forced(command, router string) {
+	s.t.Helper()
+	for _, forced := range []bool{false, true} {
+		started := s.Call("root", command, "id", router, "forced", strconv.FormatBool(forced))
+		if started.Status != 200 {
+			s.t.Fatalf("%s: %s", command, started.Raw)
+		}
+		spec := &hostspec.HostSpec{}
+		h, _ := tables.Hosts.Get(s.Read(), s.host)
+		if err := s.area.RenderSystem(s.Read(), h, spec); err != nil {
+			s.t.Fatal(err)
+		}
+		for _, vm := range spec.GetSystemVms() {
+			if grace := vm.GetStopGraceSeconds(); (grace == 0) != forced {
+				s.t.Errorf("%s forced=%t: %s has a grace of %d s", command, forced, vm.GetInstanceName(), grace)
+			}
+		}
+		if len(spec.GetSystemVms()) != 1 {
+			s.t.Fatalf("the host has %d system VMs", len(spec.GetSystemVms()))
+		}
+		s.observe()
+		if a := s.Job("root", started.String("jobid")); a.Object["jobstatus"] != 1.0 {
+			s.t.Fatalf("%s forced=%t: %s", command, forced, a.Raw)
+		}
+		if !forced && strings.HasPrefix(command, "stop") {
+			s.async("", "", "root", "startRouter", "id", router)
+		}
+	}
 }
 
 // systemVMs has routers run where from now on, and makes what system VMs need.

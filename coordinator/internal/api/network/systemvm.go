@@ -107,6 +107,11 @@ type stopSystemVMParams struct {
 	Forced bool     `api:"forced" doc:"true: it is not asked to power off first"`
 }
 
+type rebootSystemVMParams struct {
+	ID     cloud.ID `api:"id,required" ref:"systemvm" doc:"the system VM"`
+	Forced bool     `api:"forced" since:"4.16" doc:"true: it loses its power without being asked"`
+}
+
 func systemVMResult(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
 	rt, err := routerOf(r, j)
 	if err != nil {
@@ -139,8 +144,8 @@ func (h handlers) rebootSystemVM() api.Command {
 	return api.Command{
 		Name: "rebootSystemVm", Doc: "Reboots a system VM; one whose image is not the present one is replaced by one that runs it.",
 		Roles: api.AdminOnly, Event: "ROUTER.REBOOT", Entity: "SystemVm", Object: "systemvm",
-		Run: api.Async(func(c *api.Call, tx *store.Tx, p *systemVMParams) (*api.Start, error) {
-			return begin(c, tx, p.ID, h.Area.RebootRouter)
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *rebootSystemVMParams) (*api.Start, error) {
+			return begin(c, tx, p.ID, func(tx *store.Tx, rt *cloud.Router) error { return h.Area.RebootRouter(tx, rt, p.Forced) })
 		}),
 		Step: h.Area.RebootRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
 	}
