@@ -348,14 +348,17 @@ func (a *appliance) damageImage(t *testing.T) {
 	}
 }
 
-// cutChannel has QEMU close the host's end of the channel, with the connection on it, and make another.
+// cutChannel has QEMU close the host's end of the channel, with the connection on it, and make it anew. QEMU binds the new
+// socket before it removes the old one by its path, so the way back to the path is by another one.
 func (a *appliance) cutChannel(t *testing.T) {
 	socket := strings.TrimSpace(mustExec(t, a.host, "sh", "-c",
-		"virsh -q dumpxml "+a.name+" | sed -n \"s/.*path='\\([^']*\\)'.*/\\1/p\" | grep -m 1 "+a.id))
+		"virsh -q dumpxml "+a.name+" | sed -n \"s/.*path='\\([^']*\\)'.*/\\1/p\" | grep -m 1 "+a.id+".sock"))
 	const interrupted = "channel to system vm is interrupted"
 	was := a.told(interrupted)
-	mustExec(t, a.host, "virsh", "-q", "qemu-monitor-command", a.name, "--hmp",
-		"chardev-change charchannel0 socket,path="+socket+",server=on,wait=off")
+	for _, path := range []string{socket + ".other", socket} {
+		mustExec(t, a.host, "virsh", "-q", "qemu-monitor-command", a.name, "--hmp",
+			"chardev-change charchannel0 socket,path="+path+",server=on,wait=off")
+	}
 	a.awaitTold(t, interrupted, was)
 }
 
