@@ -82,8 +82,7 @@ func Open(c Config) (*Program, error) {
 func (p *Program) wire(k *kernel.Kernel) {
 	notify := func() { p.namespace.Notify() }
 	tables := ruleset.NewTables(k)
-	fw := firewall.New(tables)
-	snat, forwards := nat.New(tables), portfwd.New(tables)
+	fw, snat, forwards := firewall.New(tables), nat.New(tables), portfwd.New(tables)
 	links := link.New(k, p.log.With("service", "link"))
 	routes := route.New(k)
 	p.dhcp = dhcp4.New(dhcp4.Options{
