@@ -80,7 +80,7 @@ var (
 		Doc: "seconds a guest may keep its address before it asks again",
 	})
 	routerPlacement = settings.Define(settings.Def{
-		Name: "router.placement", Category: "Network", Default: cloud.OnHost, Enum: []string{cloud.OnHost, cloud.InVM},
+		Name: "router.placement", Category: "Network", Default: cloud.OnHost, Enum: []string{cloud.OnHost, cloud.InVM}, Scopes: settings.Zone,
 		Doc: "where routers run: host (a namespace on a hypervisor host) or vm (a system VM), unless their network offering has the detail routerplacement",
 	})
 	routerTemplate = settings.Define(settings.Def{

@@ -30,12 +30,12 @@ func ControlNetmask() string { return alloc.Netmask(controlNet.Bits()) }
 // ControlNetworkID identifies the control network of a zone to clients.
 func ControlNetworkID(zone cloud.ID) cloud.ID { return cloud.NameID("control_network", zone.String()) }
 
-// placement says where the router of a network shall run: as its offering has it, else as the cloud does.
+// placement says where the router of a network shall run: as its offering has it, else its zone, else the cloud.
 func placement(r store.Reader, n *cloud.Network) string {
 	if o, ok := tables.NetworkOfferings.Get(r, n.OfferingID); ok && o.Details[PlacementDetail] != "" {
 		return o.Details[PlacementDetail]
 	}
-	if routerPlacement.Text(r) == cloud.InVM {
+	if routerPlacement.Text(r, n.ZoneID) == cloud.InVM {
 		return cloud.InVM
 	}
 	return cloud.OnHost
