@@ -140,14 +140,7 @@ func (l Lister[P, Row, R]) ranked(c *Call, p *P, lp *ListParams, from, to int) (
 	if from >= rows.Count {
 		return out, true
 	}
-	to = min(to, rows.Count)
-	ids := make([]cloud.ID, 0, to-from)
-	for id := range rows.Skip(from) {
-		if len(ids) == to-from {
-			break
-		}
-		ids = append(ids, id)
-	}
+	ids := rows.Page(from, min(to, rows.Count))
 	l.fill(c, p, out, len(ids), func(i int) cloud.ID { return ids[i] }, func(i int) (*Row, bool) { return rows.Get(ids[i]) })
 	return out, true
 }

@@ -485,11 +485,13 @@ func (r *run) old(at store.Reader, purge bool) (jobs, events []cloud.ID) {
 	}
 	days := keepEvents.Int(at)
 	before = r.cfg.Now().AddDate(0, 0, -int(days))
-	for e := range tables.Events.By(at, "created", nil) {
-		if !purge || days == 0 || !e.Created.Before(before) || len(events) == expungeAtOnce {
-			break
+	for _, archived := range []bool{true, false} {
+		for e := range tables.Events.By(at, "created", store.K(archived)) {
+			if !purge || days == 0 || !e.Created.Before(before) || len(events) == expungeAtOnce {
+				break
+			}
+			events = append(events, e.ID)
 		}
-		events = append(events, e.ID)
 	}
 	return jobs, events
 }

@@ -81,7 +81,10 @@ func view(r store.Reader, ip *cloud.PublicIP, root bool) Answer {
 		ID: ip.ID, IPAddress: ip.Address, Allocated: api.Time(ip.Allocated), ZoneID: ip.ZoneID, IsSourceNAT: ip.SourceNAT,
 		ForVirtualNetwork: true, IsStaticNAT: ip.StaticNAT, IsSystem: ip.System, NetworkID: network.PublicNetworkID(ip.ZoneID),
 		State: ip.State.String(), PhysicalNetworkID: ip.PhysicalNetworkID, DomainID: ip.DomainID, ForDisplay: true, Tags: api.TagsOf(r, ip.ID),
-		HasRules: tables.PortForwardingRules.Count(r, "ip", store.K(ip.ID)) > 0,
+	}
+	for range tables.PortForwardingRules.IDs(r, "ip", store.K(ip.ID)) {
+		a.HasRules = true
+		break
 	}
 	if z, ok := tables.Zones.Get(r, ip.ZoneID); ok {
 		a.ZoneName = z.Name
@@ -137,6 +140,15 @@ func (h handlers) list() api.Command {
 					}
 				}, nil
 			},
+			Ranked: func(c *api.Call, p *listParams) (api.Ranked[cloud.PublicIP], bool) {
+				other := *p
+				if other.AllocatedOnly = nil; p.free() || !api.Unfiltered(other) {
+					return api.Ranked[cloud.PublicIP]{}, false
+				}
+				return api.Order[cloud.PublicIP]{Table: tables.PublicIPs, All: "allocated", Own: "account-allocated"}.Rank(c)
+			},
+			Table:   tables.PublicIPs,
+			Kept:    func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },
 			Owner:   func(_ *api.Call, ip *cloud.PublicIP) api.Owner { return owner(ip) },
 			Visible: choosable,
 			Keyword: func(ip *cloud.PublicIP) string { return ip.Address.String() },

@@ -96,7 +96,7 @@ func list() api.Command {
 		Name: "listEvents", Doc: "Lists the audit log, the newest entry first.", Roles: api.Everyone, Object: "event",
 		Run: api.List(api.Lister[params, cloud.Event, View]{
 			Rows: func(c *api.Call, p *params) (iter.Seq[*cloud.Event], error) {
-				rows := candidates(c, p)
+				rows := candidates(c, p, store.K(p.Archived))
 				return func(yield func(*cloud.Event) bool) {
 					for e := range rows {
 						if p.wants(c, e) && !yield(e) {
@@ -105,6 +105,8 @@ func list() api.Command {
 					}
 				}, nil
 			},
+			Ranked: ranked, Table: tables.Events,
+			Kept: func(*api.Call, *params) (uint8, bool) { return 0, true },
 			Owner: func(_ *api.Call, e *cloud.Event) api.Owner {
 				return api.Owner{Account: e.AccountID, Domain: e.DomainID}
 			},
@@ -120,7 +122,19 @@ func list() api.Command {
 	}
 }
 
-func candidates(c *api.Call, p *params) iter.Seq[*cloud.Event] {
+// ranked takes all events that are archived, or are not, and one's own, from an index.
+func ranked(c *api.Call, p *params) (api.Ranked[cloud.Event], bool) {
+	other := *p
+	other.Archived = false
+	if !api.Unfiltered(other) {
+		return api.Ranked[cloud.Event]{}, false
+	}
+	archived := store.K(p.Archived)
+	return api.Order[cloud.Event]{Table: tables.Events, All: "created", AllKey: archived, Own: "account", OwnKey: archived, Descending: true}.Rank(c)
+}
+
+// candidates are the archived events, the others, or with nil both.
+func candidates(c *api.Call, p *params, archived store.Key) iter.Seq[*cloud.Event] {
 	switch a, ok := c.Scope.Account(); {
 	case !p.ID.IsZero():
 		return func(yield func(*cloud.Event) bool) {
@@ -131,9 +145,9 @@ func candidates(c *api.Call, p *params) iter.Seq[*cloud.Event] {
 	case !p.ResourceID.IsZero():
 		return tables.Events.By(c.Read, "resource", store.K(p.ResourceID))
 	case ok:
-		return tables.Events.By(c.Read, "account", store.K(a))
+		return tables.Events.By(c.Read, "account", store.K(a, archived))
 	}
-	return tables.Events.By(c.Read, "created", nil)
+	return tables.Events.By(c.Read, "created", archived)
 }
 
 func (p *params) wants(c *api.Call, e *cloud.Event) bool {
@@ -237,7 +251,7 @@ func change(name, doc, event string, f func(*store.Tx, *cloud.Event) error) api.
 			c.Scope = c.AllVisible()
 			want := params{Type: p.Type, Start: p.Start, End: p.End}
 			n := 0
-			for e := range candidates(c, &want) {
+			for e := range candidates(c, &want, nil) {
 				want.Archived = e.Archived // both kinds
 				if !c.Scope.Has(api.Owner{Account: e.AccountID, Domain: e.DomainID}) || !want.wants(c, e) {
 					continue

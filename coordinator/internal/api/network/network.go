@@ -111,6 +111,14 @@ func (h handlers) list() api.Command {
 				}
 				return filter(p.candidates(c), func(n *cloud.Network) bool { return p.keeps(c.Read, n) }), nil
 			},
+			Ranked: func(c *api.Call, p *listParams) (api.Ranked[cloud.Network], bool) {
+				if !api.Unfiltered(*p) {
+					return api.Ranked[cloud.Network]{}, false
+				}
+				return api.Order[cloud.Network]{Table: tables.Networks, All: "created", Own: "account-created"}.Rank(c)
+			},
+			Table: tables.Networks,
+			Kept:  func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },
 			Owner: func(_ *api.Call, n *cloud.Network) api.Owner {
 				return api.Owner{Account: n.AccountID, Domain: n.DomainID}
 			},

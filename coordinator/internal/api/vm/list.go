@@ -99,19 +99,20 @@ func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.VM], bool) {
 	if !api.Unfiltered(other) || slices.ContainsFunc(p.Details, func(d string) bool { return !slices.Contains(detailNames, d) }) {
 		return none, false
 	}
-	account, one := c.Scope.Account()
+	_, one := c.Scope.Account()
 	state, named := stateByName[strings.ToLower(p.State)]
+	order := api.Order[cloud.VM]{Table: tables.VMs, ByID: true}
 	switch {
-	case named && one:
-		return api.RankBy(c.Read, tables.VMs, "account-state", store.K(account, state)), true
-	case named && c.Scope.Everything():
-		return api.RankBy(c.Read, tables.VMs, "state", store.K(state)), true
+	case named:
+		order.All, order.AllKey, order.Own, order.OwnKey = "state", store.K(state), "account-state", store.K(state)
 	case one && (strings.EqualFold(p.State, "present") || p.State == "" && !c.IsAdmin()):
-		return api.RankBy(c.Read, tables.VMs, "present", store.K(account)), true
+		order.Own = "present"
 	case p.State == "" && c.IsRoot():
-		return api.RankOwned(c, tables.VMs, "account")
+		order.Own = "account"
+	default:
+		return none, false
 	}
-	return none, false
+	return order.Rank(c)
 }
 
 // rows picks the narrowest index and filters the rest.

@@ -58,11 +58,34 @@ func list() api.Command {
 	return api.Command{
 		Name: "listVolumes", Doc: "Lists the disks that the caller owns or may see.", Roles: api.Everyone, Object: "volume",
 		Run: api.List(api.Lister[listParams, cloud.Volume, Answer]{
-			Rows: rows, Owner: owner,
+			Rows: rows, Ranked: ranked, Owner: owner, Table: tables.Volumes,
+			Kept:    func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },
 			Keyword: func(v *cloud.Volume) string { return v.Name },
 			View:    func(c *api.Call, v *cloud.Volume) Answer { return View(c.Read, v, c.IsRoot()) },
 		}),
 	}
+}
+
+// ranked takes the whole list, and one's own, from an index.
+func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.Volume], bool) {
+	if !api.Unfiltered(*p) {
+		return api.Ranked[cloud.Volume]{}, false
+	}
+	return api.Order[cloud.Volume]{Table: tables.Volumes, Own: "account", ByID: true, Hidden: tombstones}.Rank(c)
+}
+
+// tombstones are the entries of hidden volumes: by their IDs, or in the index of one account.
+func tombstones(r store.Reader, account cloud.ID) (out []store.Entry) {
+	for v := range tables.Volumes.By(r, "state", store.K(cloud.VolumeExpunging)) {
+		switch {
+		case !hidden(v) || !account.IsZero() && v.AccountID != account:
+		case account.IsZero():
+			out = append(out, store.Entry(v.ID[:]))
+		default:
+			out = append(out, store.Entry(store.K(v.Name, v.ID)))
+		}
+	}
+	return out
 }
 
 func rows(c *api.Call, p *listParams) (iter.Seq[*cloud.Volume], error) {

@@ -32,8 +32,8 @@ var Events = store.Define(store.Def[cloud.Event]{
 	Name: "event",
 	ID:   func(r *cloud.Event) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Event]{
-		{Name: "account", Key: func(r *cloud.Event) store.Key { return store.K(r.AccountID, r.Created) }},
-		{Name: "created", Key: func(r *cloud.Event) store.Key { return store.K(r.Created) }},
+		{Name: "account", Key: func(r *cloud.Event) store.Key { return store.K(r.AccountID, r.Archived, r.Created) }},
+		{Name: "created", Key: func(r *cloud.Event) store.Key { return store.K(r.Archived, r.Created) }},
 		{Name: "resource", Key: func(r *cloud.Event) store.Key {
 			if r.ResourceID.IsZero() {
 				return nil

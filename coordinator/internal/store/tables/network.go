@@ -73,6 +73,19 @@ var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 			}
 			return store.K(r.AccountID, r.Address)
 		}},
+		// As they are listed: those in use, the last one that was taken first.
+		{Name: "allocated", Key: func(r *cloud.PublicIP) store.Key {
+			if r.AccountID.IsZero() || r.State == cloud.IPFree {
+				return nil
+			}
+			return store.K(-r.Allocated.UnixMicro(), r.Address)
+		}},
+		{Name: "account-allocated", Key: func(r *cloud.PublicIP) store.Key {
+			if r.AccountID.IsZero() || r.State == cloud.IPFree {
+				return nil
+			}
+			return store.K(r.AccountID, -r.Allocated.UnixMicro(), r.Address)
+		}},
 		{Name: "network", Key: func(r *cloud.PublicIP) store.Key {
 			if r.NetworkID.IsZero() {
 				return nil
@@ -113,6 +126,9 @@ var Networks = store.Define(store.Def[cloud.Network]{
 	ID:      func(r *cloud.Network) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Network]{
 		{Name: "account", Key: func(r *cloud.Network) store.Key { return store.K(r.AccountID, r.Name) }},
+		// As they are listed.
+		{Name: "created", Key: func(r *cloud.Network) store.Key { return store.K(r.Created, r.Number) }},
+		{Name: "account-created", Key: func(r *cloud.Network) store.Key { return store.K(r.AccountID, r.Created, r.Number) }},
 		{Name: "zone", Key: func(r *cloud.Network) store.Key { return store.K(r.ZoneID) }},
 		{Name: "number", Unique: true, Key: func(r *cloud.Network) store.Key { return store.K(r.Number) }},
 		{Name: "segment", Unique: true, Key: func(r *cloud.Network) store.Key {
