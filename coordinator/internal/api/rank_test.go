@@ -82,7 +82,7 @@ func fillLists(c *apitest.Cloud, n int, b bool) {
 					owner = c.Users["b-user"].Account
 					account = owner.ID
 				}
-				at := time.UnixMicro(1_700_000_000_000_000 + int64(rng.IntN(n))*1_000_000).UTC()
+				at := tx.Now().Add(-time.Duration(rng.IntN(n)) * time.Millisecond) // what is older than events are kept goes meanwhile
 				v := &cloud.Volume{
 					ID: tx.NewID(), Name: fmt.Sprintf("disk-%d", rng.IntN(n)), AccountID: account, DomainID: owner.DomainID, ZoneID: zone,
 					State: cloud.VolumeReady, SizeBytes: 1 << 30,
