@@ -192,3 +192,45 @@ func TestReplacementLosesNothing(t *testing.T) {
 		t.Errorf("%d sent, %d came back", sent, received)
 	}
 }
+
+// TestReplacementIsNoRepair goes through a planned replacement with an agent that remembers: nothing was broken, so
+// nothing may be counted as mended, until something is.
+func TestReplacementIsNoRepair(t *testing.T) {
+	f := newUnderlay(t)
+	first, second := id(1), netrun.Instance(id(1), 1)
+	both := map[string]bool{first: true, second: true}
+	ready := map[string]bool{id(1): true}
+	for _, s := range []struct {
+		name        string
+		do          []string
+		incarnation uint64
+		ready       map[string]bool
+		running     map[string]bool
+		repairs     uint64
+	}{
+		{"made", nil, 0, nil, nil, 0},
+		{"serves", nil, 0, ready, map[string]bool{first: true}, 0},
+		{"the second is made", nil, 1, nil, map[string]bool{first: true}, 0},
+		{"and waits", nil, 1, nil, both, 0},
+		{"ready", nil, 1, ready, both, 0},
+		{"the first ends", nil, 1, ready, both, 0},
+		{"the first has ended", nil, 1, ready, map[string]bool{second: true}, 0},
+		{"all done", nil, 1, ready, map[string]bool{second: true}, 0},
+		{"a leg is gone", []string{"link", "del", legName(second, "gw0")}, 1, ready, map[string]bool{second: true}, 1},
+		{"and was mended", nil, 1, ready, map[string]bool{second: true}, 1},
+	} {
+		if s.do != nil {
+			ip(t, s.do...)
+		}
+		results, err := f.Apply(t.Context(), Want{Networks: []*hostspec.Network{incarnated(s.incarnation)}, Ready: s.ready, Running: s.running})
+		if err != nil || results[id(1)].Err != nil {
+			t.Fatal(s.name, err, results[id(1)].Err)
+		}
+		if got := results[id(1)].Repairs; got != s.repairs {
+			t.Errorf("%s: %d repairs counted, want %d", s.name, got, s.repairs)
+		}
+	}
+	if _, err := f.Apply(t.Context(), Want{}); err != nil {
+		t.Fatal(err)
+	}
+}
