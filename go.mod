@@ -3,7 +3,6 @@ module github.com/wispcloud/wisp
 go 1.26.0
 
 require (
-	github.com/coreos/go-iptables v0.8.0
 	github.com/digitalocean/go-libvirt v0.0.0-20261013170128-efbbdf578ac8
 	github.com/go-ldap/ldap/v3 v3.4.15
 	github.com/google/go-cmp v0.7.0
