@@ -34,7 +34,7 @@ func (a *Area) Restart(tx *store.Tx, n *cloud.Network, cleanup bool) error {
 		return transition(tx, n, cloud.NetworkImplementing)
 	case cleanup:
 		n.Incarnation++
-		return a.replace(tx, n, rt, placement(tx, n))
+		return a.replace(tx, n, rt, successor{placement: placement(tx, n)})
 	}
 	n.Restarts++
 	rt.State = cloud.VMStarting
@@ -55,30 +55,42 @@ func replaceable(r store.Reader, n *cloud.Network) error {
 	return nil
 }
 
-// replace begins to replace a router that has a host by one of the given placement.
+// successor says how the router that replaces another one differs from it. Its host is that of the other one where
+// nothing is said and that can take it.
+type successor struct {
+	placement string
+	only      cloud.ID // the one host that will do
+	leave     cloud.ID // a host that will not do
+	offering  cloud.ID // its size
+}
+
+// replace begins to replace a router that has a host.
 //
 //   - host by host: the agent does it by itself, told by the network's incarnation.
 //   - by a system VM: a second row is on standby until its host says that its services are applied; then takeOver.
 //   - a system VM by host: a namespace is ready in milliseconds, hence it is in charge at once; the system VM is
 //     disconnected in the same generation and goes when the namespace is confirmed.
-func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to string) error {
+func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to successor) error {
 	if failed, ok := tables.Routers.First(tx, "network", store.K(n.ID, true)); ok {
 		if err := a.drop(tx, failed); err != nil {
 			return err
 		}
 	}
-	if to == cloud.OnHost && rt.Placement == cloud.OnHost {
+	if to.placement == cloud.OnHost && rt.Placement == cloud.OnHost {
 		return a.renew(tx, n, rt)
 	}
 	fresh, err := newRouter(tx, n)
 	if err != nil {
 		return err
 	}
-	fresh.Placement, fresh.PublicMAC, fresh.OfferingID, fresh.State = to, rt.PublicMAC, rt.OfferingID, cloud.VMStarting
-	if err := a.home(tx, n, fresh, rt.HostID); err != nil {
+	fresh.Placement, fresh.PublicMAC, fresh.OfferingID, fresh.State = to.placement, rt.PublicMAC, rt.OfferingID, cloud.VMStarting
+	if !to.offering.IsZero() {
+		fresh.OfferingID = to.offering
+	}
+	if err := a.home(tx, n, fresh, wish{prefer: rt.HostID, only: to.only, leave: to.leave}); err != nil {
 		return err
 	}
-	if to == cloud.InVM {
+	if to.placement == cloud.InVM {
 		fresh.Standby = true
 	} else {
 		rt.Standby, rt.Retiring, rt.Since = true, true, tx.Now()

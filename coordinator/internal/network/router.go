@@ -29,7 +29,7 @@ func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error
 			return err
 		}
 		rt.Placement = placement(tx, n)
-		if err := a.home(tx, n, rt, prefer); err != nil {
+		if err := a.home(tx, n, rt, wish{prefer: prefer}); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (a *Area) rehomeOne(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error
 	if err := a.unhome(tx, rt); err != nil {
 		return err
 	}
-	err := a.home(tx, n, rt, anyHost(tx, n))
+	err := a.home(tx, n, rt, wish{prefer: anyHost(tx, n)})
 	if cloud.CodeOf(err) == cloud.NoCapacity {
 		rt.Avoid = nil // each of them may be tried again
 		return a.noteRouter(tx, rt, err.Error())

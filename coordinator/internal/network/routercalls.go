@@ -14,11 +14,12 @@ type RouterArgs struct {
 	Name, Placement                        string
 	NetworkID, AccountID, DomainID, ZoneID cloud.ID
 	Created                                time.Time
+	OfferingID                             cloud.ID // of ScaleRouterStep: the size it shall have
 }
 
 // ArgsOf makes the state of a job about a router.
 func ArgsOf(rt *cloud.Router) RouterArgs {
-	return RouterArgs{rt.Name, rt.Placement, rt.NetworkID, rt.AccountID, rt.DomainID, rt.ZoneID, rt.Created}
+	return RouterArgs{rt.Name, rt.Placement, rt.NetworkID, rt.AccountID, rt.DomainID, rt.ZoneID, rt.Created, cloud.ID{}}
 }
 
 // Router is the row that a job was about: as it is now, the one that replaced it, or what is remembered of it.
@@ -179,7 +180,7 @@ func (a *Area) RebootRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 	}
 	switch {
 	case RequiresUpgrade(tx, rt):
-		return a.replace(tx, n, rt, rt.Placement)
+		return a.replace(tx, n, rt, successor{placement: rt.Placement})
 	case rt.Placement == cloud.InVM:
 		rt.BootEpoch++
 		rt.ForcedStop = forced
@@ -198,24 +199,5 @@ func (a *Area) RebootRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 
 // RebootRouterStep waits for the router of the network to run again.
 func (a *Area) RebootRouterStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
-	var args RouterArgs
-	if err := j.Args(&args); err != nil {
-		return job.Outcome{}, err
-	}
-	return a.awaitRestart(tx, args.NetworkID, j.Expired, "The reboot of the router")
-}
-
-// ResizeRouter gives a stopped router another system offering, which holds when it runs as a system VM.
-func (a *Area) ResizeRouter(tx *store.Tx, rt *cloud.Router, o *cloud.ServiceOffering) error {
-	if _, err := inCharge(tx, rt); err != nil {
-		return err
-	}
-	switch {
-	case !o.System || o.SystemVM != "domainrouter":
-		return cloud.Errorf(cloud.Invalid, "Service offering %s cannot be used by virtual routers (parameter serviceofferingid)", o.Name)
-	case rt.State != cloud.VMStopped:
-		return cloud.Errorf(cloud.Invalid, "Unable to upgrade router %s to offering %s: it is %s and must be Stopped", rt.Name, o.Name, rt.State)
-	}
-	rt.OfferingID = o.ID
-	return tables.Routers.Put(tx, rt)
+	return a.awaitSuccessor(tx, j, "The reboot of the router")
 }

@@ -91,14 +91,17 @@ func RouterOffering(r store.Reader, rt *cloud.Router) (*cloud.ServiceOffering, b
 	return tables.ServiceOfferings.Get(r, routerOfferingID())
 }
 
+// wish says which host a router is to have: one that is preferred, or the only one that will do, or any but one.
+type wish struct{ prefer, only, leave cloud.ID }
+
 // home gives a router that has no host one, by its placement. The caller writes the row.
-func (a *Area) home(tx *store.Tx, n *cloud.Network, rt *cloud.Router, prefer cloud.ID) error {
+func (a *Area) home(tx *store.Tx, n *cloud.Network, rt *cloud.Router, at wish) error {
 	rt.StartEpoch++
 	rt.Since = tx.Now()
 	if rt.Placement == cloud.InVM {
-		return a.site(tx, n, rt, prefer)
+		return a.site(tx, n, rt, at)
 	}
-	h, err := chooseHost(tx, n, prefer)
+	h, err := chooseHost(tx, n, at.prefer)
 	if err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func (a *Area) home(tx *store.Tx, n *cloud.Network, rt *cloud.Router, prefer clo
 }
 
 // site places a system VM: image, size, host, pool, control address.
-func (a *Area) site(tx *store.Tx, n *cloud.Network, rt *cloud.Router, prefer cloud.ID) error {
+func (a *Area) site(tx *store.Tx, n *cloud.Network, rt *cloud.Router, at wish) error {
 	t, ok := SystemTemplate(tx, n.ZoneID)
 	if !ok {
 		return cloud.Errorf(cloud.NoCapacity, "The router of network %s cannot be started as a system VM: no template named %q is ready "+
@@ -121,7 +124,10 @@ func (a *Area) site(tx *store.Tx, n *cloud.Network, rt *cloud.Router, prefer clo
 	}
 	req := &place.Request{
 		Zone: n.ZoneID, CPUs: o.CPUs, CPUMHz: o.CPUMHz, MemoryMiB: o.MemoryMiB, HostTags: o.HostTags, Features: []string{feature(n)},
-		Disks: []place.Disk{{Bytes: t.SizeBytes, Either: true, Tags: o.StorageTags}}, Prefer: prefer, Avoid: map[cloud.ID]string{},
+		Disks: []place.Disk{{Bytes: t.SizeBytes, Either: true, Tags: o.StorageTags}}, Host: at.only, Prefer: at.prefer, Avoid: map[cloud.ID]string{},
+	}
+	if !at.leave.IsZero() {
+		req.Forbid(at.leave, "it is to leave this host")
 	}
 	for _, id := range rt.Avoid {
 		req.Avoid[id] = rt.Error

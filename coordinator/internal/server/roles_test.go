@@ -35,7 +35,7 @@ listDedicatedGuestVlanRanges=r listHostJoinTokens=r listHostTags=r listImageStor
 listLdapUsers=r listNetworkIsolationMethods=r listNics=rdau listRolePermissions=r listRoles=rda listStorageProviders=r
 listStorageTags=r listUserData=rdau login=- logout=-
 registerUserData=rdau releaseDedicatedGuestVlanRange=r releasePublicIpRange=r removeGuestOs=r resetConfiguration=r
-resetUserDataForVirtualMachine=rdau updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r updateVlanIpRange=r
+resetUserDataForVirtualMachine=rdau scaleSystemVm=r updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r updateVlanIpRange=r
 updateVMAffinityGroup=rdau upgradeRouterTemplate=r`
 
 // widened are commands of 4.1 that more roles have here; different, in registry_test.go, tells why.

@@ -18,7 +18,7 @@ func Commands(d Deps) []api.Command {
 	return []api.Command{
 		h.create(), h.list(), h.update(), h.delete(), h.restart(), h.listRouters(), h.startRouter(), h.stopRouter(), h.rebootRouter(),
 		h.destroyRouter(), h.changeServiceForRouter(), h.upgradeRouterTemplate(), listSystemVMs(), h.startSystemVM(), h.stopSystemVM(),
-		h.rebootSystemVM(), h.destroySystemVM(),
+		h.rebootSystemVM(), h.destroySystemVM(), h.changeServiceForSystemVM(), h.scaleSystemVM(), h.migrateSystemVM(),
 	}
 }
 

@@ -147,7 +147,7 @@ func (a *RouterAnswer) legs(r store.Reader, rt *cloud.Router) {
 		return
 	}
 	v, ok := tables.VLANRanges.Get(r, ip.RangeID)
-	if !ok {
+	if !ok || rt.PublicMAC == 0 { // of a router that is gone no more than its name is remembered
 		return
 	}
 	a.PublicIP, a.PublicMAC, a.PublicNetmask, a.Gateway = ip.Address, alloc.FormatMAC(rt.PublicMAC), v.Netmask, v.Gateway

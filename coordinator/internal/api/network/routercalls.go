@@ -33,11 +33,15 @@ func begin(c *api.Call, tx *store.Tx, id cloud.ID, do func(*store.Tx, *cloud.Rou
 	if !ok {
 		return nil, api.NoEntity("id", id)
 	}
+	return startOf(c, tx, rt), do(tx, rt)
+}
+
+// startOf is the job of a call about a router.
+func startOf(c *api.Call, r store.Reader, rt *cloud.Router) *api.Start {
 	c.Describe(rt.ID, "router "+rt.Name)
-	start := &api.Start{
-		InstanceID: rt.ID, Args: area.ArgsOf(rt), Deadline: area.ReplaceWait(tx), Owner: api.Owner{Account: rt.AccountID, Domain: rt.DomainID},
+	return &api.Start{
+		InstanceID: rt.ID, Args: area.ArgsOf(rt), Deadline: area.ReplaceWait(r), Owner: api.Owner{Account: rt.AccountID, Domain: rt.DomainID},
 	}
-	return start, do(tx, rt)
 }
 
 // routerOf is the router that a job was about.

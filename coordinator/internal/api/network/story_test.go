@@ -131,20 +131,26 @@ func (s *story) list(user, command string, params ...string) *apitest.Answer {
 	return s.golden(command, command, s.Must(user, command, params...))
 }
 
-// observe has the host do all it is told and report so.
+// observe has every host do all it is told and report so.
 func (s *story) observe() {
+	s.t.Helper()
+	for h := range tables.Hosts.All(s.Read()) {
+		s.observeHost(h)
+	}
+}
+
+func (s *story) observeHost(h *cloud.Host) {
 	s.t.Helper()
 	r := s.Read()
 	o := &hostspec.HostObservation{AcceptedGeneration: r.Index(), SettledGeneration: r.Index()}
 	for n := range tables.Networks.All(r) {
-		if s.area.Render(r, s.host, n) != nil {
+		if s.area.Render(r, h.ID, n) != nil {
 			o.Networks = append(o.Networks, &hostspec.NetworkObservation{
 				Id: n.ID.String(), Ready: true, Incarnation: n.Incarnation, Services: &netspec.Observation{AppliedGeneration: r.Index(), Version: "1.0"},
 			})
 		}
 	}
 	spec := &hostspec.HostSpec{}
-	h, _ := tables.Hosts.Get(r, s.host)
 	if err := s.area.RenderSystem(r, h, spec); err != nil {
 		s.t.Fatal(err)
 	}
@@ -157,7 +163,7 @@ func (s *story) observe() {
 		}
 		o.SystemVms = append(o.SystemVms, seen)
 	}
-	s.Update(func(tx *store.Tx) error { return s.area.Fold(tx, s.host, o) })
+	s.Update(func(tx *store.Tx) error { return s.area.Fold(tx, h.ID, o) })
 }
 
 // async starts a job, has the host observe, and waits for the job.
@@ -182,6 +188,21 @@ func (s *story) async(name, object, user, command string, params ...string) {
 	s.keep(name, started.String("id"))
 	a.Object, _ = a.Object["jobresult"].(map[string]any)
 	s.golden(command, command, a)
+}
+
+// replaced calls a command that replaces a router by another one, and has the hosts take their part in it: the successor
+// gets ready, is plugged in, and what is left of the other goes.
+func (s *story) replaced(command string, params ...string) {
+	s.t.Helper()
+	job := s.Call("root", command, params...).String("jobid")
+	for range 3 {
+		s.observe()
+	}
+	a := s.Job("root", job)
+	if a.Object["jobstatus"] != 1.0 {
+		s.t.Fatalf("%s: %s", command, a.Raw)
+	}
+	s.golden(command, "queryAsyncJobResult", a)
 }
 
 // infrastructure makes physical network, range and offering.
@@ -331,9 +352,13 @@ func (s *story) routerCalls() {
 	s.forced("rebootRouter", router())
 	s.forced("rebootSystemVm", router())
 	s.async("", "", "root", "stopSystemVm", "id", router())
+	s.golden("changeServiceForSystemVm", "changeServiceForSystemVm",
+		s.Must("root", "changeServiceForSystemVm", "id", router(), "serviceofferingid", big.String()))
 	s.async("", "", "root", "startSystemVm", "id", router())
 	s.forced("stopRouter", router())
 	s.async("", "", "root", "startSystemVm", "id", router())
+	s.replaced("scaleSystemVm", "id", router(), "serviceofferingid", big.String())
+	s.keep("router", router()) // another one, of the size asked for
 	s.async("", "", "root", "destroySystemVm", "id", router())
 	s.systemVMs("host")
 	s.async("", "", "a-user", "restartNetwork", "id", s.ids["network"])
@@ -479,6 +504,8 @@ func TestFacts(t *testing.T) {
 		"createNetwork.displaytext": true,
 		// Ranges without IPv6 addresses need these; 4.1 takes either.
 		"createVlanIpRange.startip": true, "createVlanIpRange.gateway": true, "createVlanIpRange.netmask": true,
+		// autoselect stands for it.
+		"migrateSystemVm.hostid": true,
 	}
 	bad := apitest.CheckFacts(s.Registry, allow)
 	bad = slices.DeleteFunc(bad, func(text string) bool {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	area "github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -159,5 +160,97 @@ func (h handlers) destroySystemVM() api.Command {
 			return begin(c, tx, p.ID, h.Area.DestroyRouter)
 		}),
 		Step: h.Area.StopRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
+	}
+}
+
+func (h handlers) changeServiceForSystemVM() api.Command {
+	return api.Command{
+		Name: "changeServiceForSystemVm", Doc: "Gives a stopped system VM another size.", Roles: api.AdminOnly, Event: "ROUTER.UPGRADE",
+		Entity: "SystemVm", Object: "systemvm",
+		Run: api.Change(func(c *api.Call, tx *store.Tx, p *scaleSystemVMParams) (SystemVMAnswer, error) {
+			rt, o, err := p.find(tx)
+			if err != nil {
+				return SystemVMAnswer{}, err
+			}
+			c.Describe(rt.ID, "router "+rt.Name)
+			c.EventOwner(api.Owner{Account: rt.AccountID, Domain: rt.DomainID})
+			if err := h.Area.ResizeRouter(tx, rt, o); err != nil {
+				return SystemVMAnswer{}, err
+			}
+			return viewSystemVM(tx, rt), nil
+		}),
+	}
+}
+
+type scaleSystemVMParams struct {
+	ID         cloud.ID `api:"id,required" ref:"systemvm" doc:"the system VM"`
+	OfferingID cloud.ID `api:"serviceofferingid,required" ref:"serviceoffering" doc:"its new size, a system offering for routers"`
+}
+
+func (p *scaleSystemVMParams) find(r store.Reader) (*cloud.Router, *cloud.ServiceOffering, error) {
+	rt, ok := tables.Routers.Get(r, p.ID)
+	if !ok {
+		return nil, nil, api.NoEntity("id", p.ID)
+	}
+	o, ok := tables.ServiceOfferings.Get(r, p.OfferingID)
+	if !ok {
+		return nil, nil, api.NoEntity("serviceofferingid", p.OfferingID)
+	}
+	return rt, o, nil
+}
+
+func (h handlers) scaleSystemVM() api.Command {
+	return api.Command{
+		Name: "scaleSystemVm", Doc: "Gives a system VM another size: a stopped one at once, one that runs by another one of that size that takes its place.",
+		Since: "4.3", Roles: api.AdminOnly, Event: "ROUTER.UPGRADE", Entity: "SystemVm", Object: "systemvm",
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *scaleSystemVMParams) (*api.Start, error) {
+			rt, o, err := p.find(tx)
+			if err != nil {
+				return nil, err
+			}
+			start := startOf(c, tx, rt)
+			args := area.ArgsOf(rt)
+			args.OfferingID = o.ID
+			start.Args = args
+			return start, h.Area.ScaleRouter(tx, rt, o)
+		}),
+		Step: h.Area.ScaleRouterStep, Answer: reflect.TypeFor[SystemVMAnswer](), Result: systemVMResult,
+	}
+}
+
+// MovedAnswer is a system VM after migrateSystemVm, whose answer has a name of its own.
+type MovedAnswer struct {
+	SystemVMAnswer
+	Role string `json:"role" doc:"VIRTUAL_ROUTER"`
+}
+
+type migrateSystemVMParams struct {
+	ID     cloud.ID `api:"virtualmachineid,required" ref:"systemvm" doc:"the system VM, which runs"`
+	HostID cloud.ID `api:"hostid" ref:"host" doc:"host to move it to; or autoselect"`
+	Auto   bool     `api:"autoselect" since:"4.16" doc:"true: any other host that can take it"`
+}
+
+func (h handlers) migrateSystemVM() api.Command {
+	return api.Command{
+		Name: "migrateSystemVm", Doc: "Has another host run a system VM: one with its addresses is made ready there and takes its place. It has another id and name.",
+		Roles: api.AdminOnly, Event: "VM.MIGRATE", Entity: "SystemVm", Object: "systemvminstance",
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *migrateSystemVMParams) (*api.Start, error) {
+			if p.HostID.IsZero() && !p.Auto {
+				return nil, cloud.Errorf(cloud.Invalid, "Either parameter hostid or autoselect=true is needed")
+			}
+			rt, ok := tables.Routers.Get(tx, p.ID)
+			if !ok {
+				return nil, api.NoEntity("virtualmachineid", p.ID)
+			}
+			return startOf(c, tx, rt), h.Area.MoveRouter(tx, rt, p.HostID)
+		}),
+		Step: h.Area.MoveRouterStep, Answer: reflect.TypeFor[MovedAnswer](),
+		Result: func(r store.Reader, c *api.ResultContext, j *cloud.Job) (any, error) {
+			rt, err := routerOf(r, j)
+			if err != nil {
+				return nil, err
+			}
+			return MovedAnswer{viewSystemVM(r, rt), viewRouter(r, rt).Role}, nil
+		},
 	}
 }
