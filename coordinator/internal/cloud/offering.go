@@ -140,7 +140,9 @@ type NetworkOffering struct {
 	DomainIDs         []ID              `row:"24"`
 	ZoneIDs           []ID              `row:"25"`
 	SortKey           int32             `row:"26"` // lists show lower ones first
-	Unknown           Unknown
+	// Held says that the offering is disabled only as this version lacks what its networks need; one that does not enables it.
+	Held    bool `row:"27"`
+	Unknown Unknown
 }
 
 // TemplateState is where a template's content stands in secondary storage.

@@ -98,18 +98,20 @@ func checkOffering(q GuestRequest) error {
 	switch {
 	case o.System || !o.Removed.IsZero():
 		return cloud.Errorf(cloud.Invalid, "Unable to find network offering by specified id")
+	case Lacks(o) != "":
+		return cloud.Errorf(cloud.Invalid, "Can't use network offering %s: this version has no %s", o.Name, Lacks(o))
 	case o.State != cloud.OfferingEnabled:
 		return cloud.Errorf(cloud.Invalid, "Can't use network offering %s: its state is not Enabled", o.Name)
 	case len(o.ZoneIDs) > 0 && !slices.Contains(o.ZoneIDs, q.Zone.ID):
 		return cloud.Errorf(cloud.Invalid, "Network offering %s is not available in zone %s", o.Name, q.Zone.Name)
-	case o.GuestType != cloud.Isolated:
-		return cloud.Errorf(cloud.Invalid, "Network offering %s is for %s networks, which this version does not have", o.Name, o.GuestType)
 	case q.ACLType != "" && !strings.EqualFold(q.ACLType, "Account"):
 		return cloud.Errorf(cloud.Invalid, "Invalid acltype %q: a network of type Isolated has Account", q.ACLType)
 	case q.VLAN != "" && !q.Admin:
 		return cloud.Errorf(cloud.Denied, "Regular user is not allowed to specify vlan")
 	case q.VLAN != "" && !o.SpecifyVLAN:
 		return cloud.Errorf(cloud.Invalid, "Can't specify vlan: network offering %s does not take one (specifyvlan)", o.Name)
+	case o.SpecifyIPRanges && (!q.Gateway.IsValid() || !q.Start.IsValid() || !q.End.IsValid()):
+		return cloud.Errorf(cloud.Invalid, "Parameters gateway, netmask, startip and endip are needed: network offering %s wants them (specifyipranges)", o.Name)
 	case q.VLAN == "" && o.SpecifyVLAN:
 		return cloud.Errorf(cloud.Invalid, "Parameter vlan is needed: network offering %s wants it (specifyvlan)", o.Name)
 	}

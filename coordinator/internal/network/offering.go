@@ -9,41 +9,6 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// DefaultOffering is the name of the network offering that every cloud has.
-const DefaultOffering = "DefaultIsolatedNetworkOfferingWithSourceNatService"
-
-// routerOffering is the size of routers that are system VMs, where a network offering names no other.
-const routerOffering = "System Offering For Software Router"
-
-func routerOfferingID() cloud.ID { return cloud.NameID("service_offering", routerOffering) }
-
-// Bootstrap writes what a new cloud has of this area; calling it again changes nothing.
-func (a *Area) Bootstrap(tx *store.Tx) error {
-	if !tables.ServiceOfferings.Has(tx, routerOfferingID()) {
-		err := tables.ServiceOfferings.Put(tx, &cloud.ServiceOffering{
-			ID: routerOfferingID(), Name: routerOffering, DisplayText: routerOffering, CPUs: 1, CPUMHz: 500, MemoryMiB: 128,
-			StorageType: "local", System: true, SystemVM: "domainrouter", Default: true, Created: tx.Now(),
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if _, ok := tables.NetworkOfferings.First(tx, "name", store.K(DefaultOffering)); ok {
-		return nil
-	}
-	o := &cloud.NetworkOffering{
-		ServiceOfferingID: routerOfferingID(),
-		ID:                cloud.NameID("network_offering", DefaultOffering), Name: DefaultOffering,
-		DisplayText: "Offering for Isolated networks with Source Nat service enabled", TrafficType: Guest,
-		GuestType: cloud.Isolated, State: cloud.OfferingEnabled, Availability: "Required", ConserveMode: true,
-		Default: true, Created: tx.Now(),
-	}
-	for _, name := range serviceNames() {
-		o.Services = append(o.Services, cloud.OfferedService{Name: name, Providers: []string{VirtualRouter}})
-	}
-	return tables.NetworkOfferings.Put(tx, o)
-}
-
 // Offers tells whether an offering has a service.
 func Offers(o *cloud.NetworkOffering, service string) bool {
 	return slices.ContainsFunc(o.Services, func(s cloud.OfferedService) bool { return s.Name == service })
@@ -75,6 +40,8 @@ type OfferingRequest struct {
 	DomainIDs         []cloud.ID
 	ZoneIDs           []cloud.ID
 	Details           map[string]string
+	// ForVPC asks for an offering for tiers of VPCs, NATed for one that has source NAT.
+	ForVPC, NATed bool
 }
 
 // CreateOffering writes a network offering, disabled unless asked otherwise. Only what this version does is accepted.
@@ -88,9 +55,6 @@ func (a *Area) CreateOffering(tx *store.Tx, q OfferingRequest) (*cloud.NetworkOf
 	if !strings.EqualFold(q.GuestType, cloud.Isolated.String()) {
 		return nil, cloud.Errorf(cloud.Invalid, "Invalid value %q of guestiptype: this version has Isolated networks", q.GuestType)
 	}
-	if q.SpecifyIPRanges {
-		return nil, cloud.Errorf(cloud.Invalid, "Parameter specifyipranges is for Shared networks, which this version does not have")
-	}
 	if q.Availability == "" {
 		q.Availability = "Optional"
 	}
@@ -102,12 +66,21 @@ func (a *Area) CreateOffering(tx *store.Tx, q OfferingRequest) (*cloud.NetworkOf
 	if err != nil {
 		return nil, err
 	}
+	nat := slices.ContainsFunc(services, func(s cloud.OfferedService) bool { return s.Name == SourceNat })
+	switch {
+	case q.ForVPC:
+		return nil, cloud.Errorf(cloud.Invalid, "Invalid value true of forvpc: this version has no VPCs")
+	case q.NATed && !nat:
+		return nil, cloud.Errorf(cloud.Invalid, "Parameter networkmode=NATTED needs the service %s in supportedservices", SourceNat)
+	case q.SpecifyIPRanges && nat:
+		return nil, cloud.Errorf(cloud.Invalid, "SpecifyIpRanges can be true only for Isolated networks with no %s service", SourceNat)
+	}
 	if q.Details, err = checkDetails(q.Details); err != nil {
 		return nil, err
 	}
 	o := &cloud.NetworkOffering{
 		ID: tx.NewID(), Name: q.Name, DisplayText: q.DisplayText, TrafficType: Guest, GuestType: cloud.Isolated,
-		Availability: availabilities[i], Services: services, SpecifyVLAN: q.SpecifyVLAN, ConserveMode: q.ConserveMode,
+		Availability: availabilities[i], Services: services, SpecifyVLAN: q.SpecifyVLAN, SpecifyIPRanges: q.SpecifyIPRanges, ConserveMode: q.ConserveMode,
 		NetworkRate: q.NetworkRate, ServiceOfferingID: q.ServiceOfferingID, Tags: q.Tags, Persistent: q.Persistent,
 		EgressAllow: q.EgressAllow, Created: tx.Now(), MaxConnections: q.MaxConnections, Details: q.Details,
 		DomainIDs: q.DomainIDs, ZoneIDs: q.ZoneIDs,
@@ -224,9 +197,12 @@ func (a *Area) UpdateOffering(tx *store.Tx, o *cloud.NetworkOffering, c Offering
 	switch {
 	case c.State == "":
 	case strings.EqualFold(c.State, "Enabled"):
+		if lacks := Lacks(o); lacks != "" {
+			return cloud.Errorf(cloud.Invalid, "Network offering %s cannot be enabled: this version has no %s", o.Name, lacks)
+		}
 		o.State = cloud.OfferingEnabled
 	case strings.EqualFold(c.State, "Disabled"):
-		o.State = cloud.OfferingDisabled
+		o.State, o.Held = cloud.OfferingDisabled, false
 	default:
 		return cloud.Errorf(cloud.Invalid, "Invalid value %q of state: Enabled and Disabled are known", c.State)
 	}

@@ -12,6 +12,13 @@ import (
 // VirtualRouter is the provider that wisp-netsvc stands behind.
 const VirtualRouter = "VirtualRouter"
 
+// Providers that offerings of every cloud name, and that provide nothing in this version.
+const (
+	vpcVirtualRouter      = "VpcVirtualRouter"
+	securityGroupProvider = "SecurityGroupProvider"
+	netscaler             = "Netscaler"
+)
+
 // Names of network services, as the API spells them.
 const (
 	Dhcp           = "Dhcp"
@@ -21,7 +28,15 @@ const (
 	StaticNat      = "StaticNat"
 	Firewall       = "Firewall"
 	PortForwarding = "PortForwarding"
+	LB             = "Lb"
+	VPN            = "Vpn"
+	SecurityGroup  = "SecurityGroup"
+	NetworkACL     = "NetworkACL"
 )
+
+// allServices are those of CloudStack 4.1 that offerings of every cloud have, in the order of Services, with those that
+// this version does not have behind them.
+var allServices = []string{Dhcp, DNS, UserData, SourceNat, StaticNat, Firewall, PortForwarding, LB, VPN, SecurityGroup, NetworkACL}
 
 // Capability is one property of a service.
 type Capability struct{ Name, Value string }
@@ -38,7 +53,7 @@ var Services = []Service{
 	{Name: DNS, Capabilities: []Capability{{"AllowDnsSuffixModification", "true"}}},
 	{Name: UserData},
 	{Name: SourceNat, Capabilities: []Capability{{"SupportedSourceNatTypes", "peraccount"}, {"RedundantRouter", "false"}}},
-	{Name: StaticNat, Capabilities: []Capability{{"ElasticIp", "false"}}},
+	{Name: StaticNat, Capabilities: []Capability{{"ElasticIp", "false"}, {"AssociatePublicIP", "false"}}},
 	{Name: Firewall, Capabilities: []Capability{
 		{"SupportedProtocols", "tcp,udp,icmp"},
 		{"SupportedEgressProtocols", "tcp,udp,icmp,all"},
@@ -75,8 +90,8 @@ func addProviders(tx *store.Tx, p *cloud.PhysicalNetwork) error {
 		element  bool
 	}{
 		{VirtualRouter, serviceNames(), true},
-		{"VpcVirtualRouter", nil, true},
-		{"SecurityGroupProvider", nil, false},
+		{vpcVirtualRouter, nil, true},
+		{securityGroupProvider, nil, false},
 	} {
 		s := &cloud.ServiceProvider{ID: tx.NewID(), PhysicalNetworkID: p.ID, Name: d.name, Services: d.services}
 		if err := tables.ServiceProviders.Put(tx, s); err != nil {

@@ -20,7 +20,8 @@ import (
 // cloud. It may be removed once they are kept elsewhere.
 const AdminFile = "admin.env"
 
-// bootstrap makes the first rows of a new cloud. It runs on every new leader and does nothing where there are any.
+// bootstrap makes the first rows of a new cloud. It runs on every new leader; where there are any, it only adds offerings
+// that are new in this version.
 //
 // The credentials are on disk before they are in use, so a crash between the two cannot lose them: they are written
 // under another name first, and a later start looks whether the cloud knows them.
@@ -42,6 +43,8 @@ func (s *Server) bootstrap(ctx context.Context) error {
 			return fmt.Errorf("make the first rows of the cloud: %w", err)
 		}
 		debug.FreeOSMemory() // what hashing the password took is not needed again for long
+	} else if err := s.replica.Update(ctx, s.seedOfferings); err != nil {
+		return fmt.Errorf("add the offerings of this version: %w", err)
 	}
 	return s.keepAdminFile(pending)
 }

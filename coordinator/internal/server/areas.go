@@ -168,8 +168,13 @@ func (s *Server) directory(ctx context.Context, r store.Reader, u *cloud.User, a
 // seed makes what a new cloud has beside its first administrator.
 func (s *Server) seed(tx *store.Tx) error {
 	return errors.Join(
-		pki.Bootstrap(tx, s.seal), infra.SeedOSTypes(tx), infra.SeedSite(tx), compute.Seed(tx), s.areas.network.Bootstrap(tx),
+		pki.Bootstrap(tx, s.seal), infra.SeedOSTypes(tx), infra.SeedSite(tx), s.seedOfferings(tx),
 	)
+}
+
+// seedOfferings makes the offerings that every cloud has; in one that was made by an earlier version, those that are new.
+func (s *Server) seedOfferings(tx *store.Tx) error {
+	return errors.Join(compute.Seed(tx), s.areas.network.Bootstrap(tx))
 }
 
 // listen opens the port for hosts.

@@ -3,6 +3,7 @@
 package networkoffering
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -83,12 +84,22 @@ type CapabilityAnswer struct {
 	CanChoose bool   `json:"canchooseservicecapability" doc:"false: an offering cannot choose it"`
 }
 
-// Services shows the services of an offering, as networks and offerings list them.
+// Services shows the services of an offering, as networks and offerings list them. What a service can do is what it can
+// do here, but for what the offering says of it, which is all there is of a service that this version does not have.
 func Services(o *cloud.NetworkOffering) []ServiceAnswer {
 	list := []ServiceAnswer{}
 	for _, offered := range o.Services {
-		s, _ := network.ServiceByName(offered.Name)
-		list = append(list, viewService(s, offered.Providers))
+		s, ok := network.ServiceByName(offered.Name)
+		if !ok || !slices.Contains(offered.Providers, network.VirtualRouter) {
+			s = network.Service{Name: offered.Name}
+		}
+		a := viewService(s, offered.Providers)
+		for _, name := range slices.Sorted(maps.Keys(offered.Capabilities)) {
+			if !slices.ContainsFunc(a.Capability, func(c CapabilityAnswer) bool { return strings.EqualFold(c.Name, name) }) {
+				a.Capability = append(a.Capability, CapabilityAnswer{Name: name, Value: offered.Capabilities[name]})
+			}
+		}
+		list = append(list, a)
 	}
 	return list
 }
@@ -119,7 +130,7 @@ type Answer struct {
 	Availability        string            `json:"availability" doc:"Optional or Required"`
 	NetworkRate         int64             `json:"networkrate,omitempty" doc:"Mbit/s"`
 	State               string            `json:"state" doc:"Enabled or Disabled"`
-	GuestIPType         string            `json:"guestiptype" doc:"Isolated"`
+	GuestIPType         string            `json:"guestiptype" doc:"Isolated, or Shared for one that waits for a version that has such networks"`
 	ServiceOfferingID   cloud.ID          `json:"serviceofferingid,omitempty" doc:"size of its router when that is a system VM"`
 	Service             []ServiceAnswer   `json:"service" doc:"its services"`
 	ForVPC              bool              `json:"forvpc" doc:"for tiers of VPCs"`
@@ -133,8 +144,14 @@ type Answer struct {
 	Zone                string            `json:"zone,omitempty" doc:"names of those zones"`
 	StretchedL2         bool              `json:"supportsstrechedl2subnet" doc:"false"`
 	PublicAccess        bool              `json:"supportspublicaccess" doc:"false"`
+	InternalLB          bool              `json:"supportsinternallb" doc:"false"`
+	SpecifyAS           bool              `json:"specifyasnumber" doc:"false"`
+	NetworkMode         string            `json:"networkmode,omitempty" doc:"NATTED, where it has source NAT"`
 	InternetProtocol    string            `json:"internetprotocol" doc:"IPv4"`
 }
+
+// natted is the mode of networks that reach others by their router's addresses.
+const natted = "NATTED"
 
 func view(r store.Reader, o *cloud.NetworkOffering) Answer {
 	a := Answer{
@@ -144,6 +161,9 @@ func view(r store.Reader, o *cloud.NetworkOffering) Answer {
 		GuestIPType: o.GuestType.String(), ServiceOfferingID: o.ServiceOfferingID, Service: Services(o), ForVPC: o.ForVPC,
 		IsPersistent: o.Persistent, EgressDefaultPolicy: o.EgressAllow, MaxConnections: int64(o.MaxConnections), Details: o.Details,
 		InternetProtocol: "IPv4",
+	}
+	if network.Offers(o, network.SourceNat) {
+		a.NetworkMode = natted
 	}
 	var ids, names []string
 	for _, id := range o.DomainIDs {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/offering"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -37,13 +38,16 @@ type createParams struct {
 	Persistent        bool                `api:"ispersistent" doc:"networks run without VMs as well"`
 	NetworkRate       uint32              `api:"networkrate" doc:"Mbit/s"`
 	ServiceOfferingID cloud.ID            `api:"serviceofferingid" ref:"serviceoffering" doc:"size of its router when that is a system VM"`
-	SpecifyIPRanges   bool                `api:"specifyipranges" doc:"for Shared networks"`
+	SpecifyIPRanges   bool                `api:"specifyipranges" doc:"networks are made with a range of the caller's choice; not with SourceNat"`
 	SpecifyVLAN       bool                `api:"specifyvlan" doc:"networks are made with a VLAN or VNI of the caller's choice"`
 	Tags              string              `api:"tags" len:"4096" doc:"tags that choose the physical network, separated by commas"`
 	EgressPolicy      *bool               `api:"egressdefaultpolicy" since:"4.2" doc:"true (the default): guests may reach everything unless a rule denies it"`
 	Enable            bool                `api:"enable" since:"4.16" doc:"enable it at once"`
 	MaxConnections    uint32              `api:"maxconnections" since:"4.2" doc:"connections of the load balancer"`
 	Details           map[string]string   `api:"details,map" since:"4.2" doc:"details to keep with it"`
+	ForVPC            bool                `api:"forvpc" since:"4.16" doc:"for tiers of VPCs, which this version does not have"`
+	InternetProtocol  string              `api:"internetprotocol" since:"4.17" enum:"IPv4" doc:"IPv4"`
+	NetworkMode       string              `api:"networkmode" since:"4.20" enum:"NATTED" doc:"NATTED, which needs SourceNat"`
 	DomainID          []cloud.ID          `api:"domainid" ref:"domain" since:"4.13" doc:"domains that may use it; all when absent"`
 	ZoneID            []cloud.ID          `api:"zoneid" ref:"zone" since:"4.13" doc:"zones it may be used in; all when absent"`
 }
@@ -59,7 +63,7 @@ func (h handlers) create() api.Command {
 				SpecifyVLAN: p.SpecifyVLAN, SpecifyIPRanges: p.SpecifyIPRanges, ConserveMode: p.ConserveMode == nil || *p.ConserveMode,
 				Persistent: p.Persistent, EgressAllow: p.EgressPolicy == nil || *p.EgressPolicy, Enable: p.Enable, NetworkRate: p.NetworkRate,
 				MaxConnections: p.MaxConnections, Tags: network.SplitTags(p.Tags), ServiceOfferingID: p.ServiceOfferingID,
-				DomainIDs: p.DomainID, ZoneIDs: p.ZoneID, Details: p.Details,
+				DomainIDs: p.DomainID, ZoneIDs: p.ZoneID, Details: p.Details, ForVPC: p.ForVPC, NATed: p.NetworkMode != "",
 			}
 			for _, s := range p.Providers {
 				q.Providers[s.Service] = append(q.Providers[s.Service], s.Provider)
@@ -98,6 +102,7 @@ type listParams struct {
 	SupportedServices []string `api:"supportedservices" doc:"offerings with all of these services"`
 	Tags              string   `api:"tags" len:"4096" doc:"offerings with these tags"`
 	TrafficType       string   `api:"traffictype" doc:"Guest"`
+	DomainID          cloud.ID `api:"domainid" ref:"domain" since:"4.13" doc:"offerings restricted to this domain"`
 	ZoneID            cloud.ID `api:"zoneid" ref:"zone" doc:"offerings that can be used in this zone"`
 }
 
@@ -139,6 +144,7 @@ func (p *listParams) keeps(o *cloud.NetworkOffering) bool {
 		text(p.Availability, o.Availability) && text(p.GuestIPType, o.GuestType.String()) && text(p.State, o.State.String()) &&
 		text(p.TrafficType, o.TrafficType) && is(p.ForVPC, o.ForVPC) && is(p.IsDefault, o.Default) && is(p.IsTagged, len(o.Tags) > 0) &&
 		is(p.SourceNAT, network.Offers(o, network.SourceNat)) && is(p.SpecifyIPRanges, o.SpecifyIPRanges) && is(p.SpecifyVLAN, o.SpecifyVLAN) &&
+		(p.DomainID.IsZero() || slices.Contains(o.DomainIDs, p.DomainID)) &&
 		(p.ZoneID.IsZero() || len(o.ZoneIDs) == 0 || slices.Contains(o.ZoneIDs, p.ZoneID)) &&
 		(p.Tags == "" || slices.Equal(o.Tags, network.SplitTags(p.Tags))) && offersAll(o, p.SupportedServices)
 }
@@ -160,6 +166,9 @@ type updateParams struct {
 	SortKey      *int32   `type:"integer" api:"sortkey" doc:"its place in lists: lower ones first"`
 	State        string   `api:"state" doc:"Enabled or Disabled"`
 	Tags         *string  `api:"tags" len:"4096" since:"4.13" doc:"new tags"`
+	MaxConns     *uint32  `type:"integer" api:"maxconnections" since:"4.2" doc:"connections of the load balancer"`
+	DomainID     *string  `api:"domainid" len:"4096" since:"4.13" doc:"domains that may use it, separated by commas; public for all"`
+	ZoneID       *string  `api:"zoneid" len:"4096" since:"4.13" doc:"zones it can be used in, separated by commas; all for all"`
 }
 
 func (h handlers) update() api.Command {
@@ -172,6 +181,12 @@ func (h handlers) update() api.Command {
 				return Answer{}, cloud.Errorf(cloud.Invalid, "Unable to find network offering: give its id")
 			}
 			c.Describe(o.ID, "Network offering "+o.Name)
+			if p.MaxConns != nil {
+				o.MaxConnections = *p.MaxConns
+			}
+			if err := offering.Restrict(tx, p.DomainID, p.ZoneID, &o.DomainIDs, &o.ZoneIDs); err != nil {
+				return Answer{}, err
+			}
 			err := h.Area.UpdateOffering(tx, o, network.OfferingChange{
 				Name: p.Name, DisplayText: p.DisplayText, Availability: p.Availability, State: p.State, Tags: p.Tags, SortKey: p.SortKey,
 			})

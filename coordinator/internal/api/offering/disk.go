@@ -125,7 +125,7 @@ func updateDisk() api.Command {
 			if err := p.apply(&o.Rates, &o.CacheMode); err != nil {
 				return DiskAnswer{}, err
 			}
-			if err := restrict(tx, p.DomainID, p.ZoneID, &o.DomainIDs, &o.ZoneIDs); err != nil {
+			if err := Restrict(tx, p.DomainID, p.ZoneID, &o.DomainIDs, &o.ZoneIDs); err != nil {
 				return DiskAnswer{}, err
 			}
 			c.Describe(o.ID, "Disk offering id="+o.ID.String())

@@ -132,9 +132,9 @@ func zoneNames(r store.Reader, zones []cloud.ID) (ids, texts string) {
 	return strings.Join(i, ","), strings.Join(t, ",")
 }
 
-// restrict changes the domains and zones of an offering, as texts of ids separated by commas; "public" and "all" lift
+// Restrict changes the domains and zones of an offering, as texts of ids separated by commas; "public" and "all" lift
 // the restriction.
-func restrict(r store.Reader, domains, zones *string, toDomains, toZones *[]cloud.ID) error {
+func Restrict(r store.Reader, domains, zones *string, toDomains, toZones *[]cloud.ID) error {
 	for _, x := range []struct {
 		param, all string
 		text       *string

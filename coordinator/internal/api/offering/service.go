@@ -185,7 +185,7 @@ func updateService() api.Command {
 			if p.State != "" {
 				o.Inactive = p.State == "Inactive"
 			}
-			if err := restrict(tx, p.DomainID, p.ZoneID, &o.DomainIDs, &o.ZoneIDs); err != nil {
+			if err := Restrict(tx, p.DomainID, p.ZoneID, &o.DomainIDs, &o.ZoneIDs); err != nil {
 				return ServiceAnswer{}, err
 			}
 			c.Describe(o.ID, "Service offering id="+o.ID.String())
