@@ -164,6 +164,13 @@ func TestCVE_2014_0031_ForeignIDsReadLikeUnknownOnes(t *testing.T) {
 func TestUnknownIDs(t *testing.T) {
 	w := newWorld(t)
 	mine, _ := w.estates()
+	// The provider's, which calls of root admins name.
+	mine["root"]["systemvm"] = cloud.NameID("infrastructure", "systemvm")
+	w.update(func(tx *store.Tx) error {
+		return tables.Routers.Put(tx, &cloud.Router{
+			ID: mine["root"]["systemvm"], Name: "r-system", NetworkID: cloud.NameID("infrastructure", "network"), ZoneID: mine["root"]["zone"], Placement: cloud.InVM,
+		})
+	})
 	before := rows(w.read())
 	for _, i := range identifiers(w.registry) {
 		if i.roles&api.RootAdmin == 0 || i.String() == "createVlanIpRange.projectid" { // which asks for a zone first

@@ -136,6 +136,13 @@ func TestFirstStart(t *testing.T) {
 	if code, body := call(t, r, env, "listUsers"); code != 200 || !strings.Contains(body, `"username":"admin"`) {
 		t.Errorf("listUsers after the second start: %d %s", code, body)
 	}
+	// One size is the default for each kind of system VM.
+	_, sizes := call(t, r, env, "listServiceOfferings", "issystem", "true")
+	for _, kind := range []string{"domainrouter", "consoleproxy", "secondarystoragevm", "internalloadbalancervm", "elasticloadbalancervm"} {
+		if n := strings.Count(sizes, `"systemvmtype":"`+kind+`"`); n != 1 {
+			t.Errorf("%d system offerings for %s: %s", n, kind, sizes)
+		}
+	}
 }
 
 func TestCredentialsSurviveCrash(t *testing.T) {
