@@ -24,7 +24,7 @@ var files embed.FS
 
 // recipeVersion changes when a change of this package's code, rather than of an
 // embedded file, changes the image.
-const recipeVersion = 1
+const recipeVersion = 2
 
 // MemoryMiB is what a machine of this image needs.
 const MemoryMiB = 128

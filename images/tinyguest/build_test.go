@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/wispcloud/wisp/images/internal/hosttool/hosttooltest"
 	"github.com/wispcloud/wisp/images/tinyguest"
 )
 
@@ -38,7 +39,7 @@ func build(t testing.TB, out, cache string) string {
 	return filepath.Join(out, tinyguest.ImageFile)
 }
 
-// TestBuildReproducible builds again from scratch, later, in other directories
+// TestBuildReproducible builds again from scratch, on another day, in other directories
 // and with another environment, and compares bytes.
 func TestBuildReproducible(t *testing.T) {
 	if os.Getenv(inLab) != "" {
@@ -56,6 +57,7 @@ func TestBuildReproducible(t *testing.T) {
 	t.Setenv("LC_ALL", "tr_TR.UTF-8")
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv("GOFLAGS", "-mod=mod -ldflags=-X=main.x=y")
+	hosttooltest.AnotherDay(t, tinyguest.Tools())
 	begin := time.Now()
 	build(t, out, cache)
 	first := time.Since(begin)

@@ -37,7 +37,7 @@ const modulePath = "github.com/wispcloud/wisp/images/tinyguest"
 
 // recipeVersion changes when a change of this package's code, rather than of an
 // embedded file, changes the image.
-const recipeVersion = 1
+const recipeVersion = 2
 
 // What would be drawn at random or taken from the clock is fixed. The disk's
 // UUID is therefore no identity; a guest gets its own from metadata and its host

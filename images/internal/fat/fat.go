@@ -92,6 +92,9 @@ func Write(ctx context.Context, out, scratch string, o Options, files []File) er
 			return err
 		}
 	}
+	if err := setDates(out, o.Time); err != nil {
+		return fmt.Errorf("make fat partition: %w", err)
+	}
 	return nil
 }
 
