@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 func TestConfig(t *testing.T) {
 	full := defaultConfig()
 	full.Join, full.Listen, full.Accel, full.UnderlayAddress = "wisp1.x", "127.0.0.1:9100", "tcg", "10.0.0.1"
-	full.Labels = map[string]string{"rack": "4"}
+	full.Labels, full.SystemVMDebug = map[string]string{"rack": "4"}, true
 	plain := defaultConfig()
 	plain.Listen = "/run/wisp/agent.sock"
 	tests := []struct {
@@ -21,7 +22,7 @@ func TestConfig(t *testing.T) {
 		fails      string
 	}{
 		{"empty", "", plain, ""},
-		{"full", "join: wisp1.x\nlisten: 127.0.0.1:9100\naccel: tcg\nunderlay_address: 10.0.0.1\nlabels: {rack: '4'}\n", full, ""},
+		{"full", "join: wisp1.x\nlisten: 127.0.0.1:9100\naccel: tcg\nunderlay_address: 10.0.0.1\nlabels: {rack: '4'}\nsystem_vm_debug: true\n", full, ""},
 		{"unknown key", "jion: x\n", Config{}, "jion"},
 		{"relative directory", "data_dir: var/lib\n", Config{}, "data_dir"},
 		{"listens to the world", "listen: 0.0.0.0:80\n", Config{}, "not on loopback"},
@@ -63,6 +64,20 @@ func TestToken(t *testing.T) {
 		got, err := c.token()
 		if err != nil || got != want {
 			t.Errorf("join %q gives %q, %v; want %q", join, got, err, want)
+		}
+	}
+}
+
+// Every key is told in docs/hosts.md, with its name.
+func TestKeysAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/hosts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := reflect.TypeFor[Config]()
+	for i := range config.NumField() {
+		if key := config.Field(i).Tag.Get("yaml"); !strings.Contains(string(text), "`"+key+"`") {
+			t.Errorf("docs/hosts.md does not tell the key %q", key)
 		}
 	}
 }
