@@ -37,7 +37,7 @@ type Call struct {
 	Log       *slog.Logger
 	// Scope is what a list shows; set before Lister.Rows.
 	Scope Scope
-	// Prepared is what Handler.Prepare has made.
+	// Prepared is what the first function of ChangeWith has made.
 	Prepared any
 
 	ctx      context.Context

@@ -149,13 +149,6 @@ func Delete[P any](f func(c *Call, tx *store.Tx, p *P) error) Handler {
 	})
 }
 
-// Prepare has f run before the transaction of a Change: work that is slow (making a key) and must not hold up the writes
-// of others. It runs after authentication; what it gives is Call.Prepared.
-func (h Handler) Prepare(f func() (any, error)) Handler {
-	h.prepare = func(*Call, any) (any, error) { return f() }
-	return h
-}
-
 // Start is what an asynchronous call hands to its job.
 type Start struct {
 	// InstanceID is the row the job works on: a change of it wakes the step.

@@ -22,6 +22,14 @@ var (
 	errTooLong  = errors.New("too long")
 )
 
+// What one parameter may hold. A body has room for a hundred thousand items, and handlers compare items with each other and
+// keep them in rows: without a bound one call could hold up everybody's.
+const (
+	mostItems    = 1000
+	mostPairs    = 200
+	mostMapBytes = 128 << 10
+)
+
 // refuse makes the 4.1 sentence of a bad value. The text of a secret is never told.
 func refuse(command, text string, f *field, err error) error {
 	var known *cloud.Error
@@ -140,6 +148,9 @@ func (f *field) chooseList(elem reflect.Type) error {
 	f.kindIs("list")
 	f.set = func(f *field, p unsafe.Pointer, text string) error {
 		items := strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+		if len(items) > mostItems {
+			return cloud.Errorf(cloud.Invalid, "Parameter %s names %d values; at most %d are accepted", f.name, len(items), mostItems)
+		}
 		out := reflect.MakeSlice(f.typ, 0, len(items))
 		for _, item := range items {
 			if item = strings.TrimSpace(item); item == "" {
@@ -357,6 +368,9 @@ func (f *field) setGroups(command string, p unsafe.Pointer, entries map[int]Valu
 				return refuse(command, "", f, err)
 			}
 		}
+		if err := f.fits(out); err != nil {
+			return err
+		}
 		*(*map[string]string)(p) = out
 		return nil
 	}
@@ -369,6 +383,19 @@ func (f *field) setGroups(command string, p unsafe.Pointer, entries map[int]Valu
 		}
 	}
 	reflect.NewAt(f.typ, p).Elem().Set(list)
+	return nil
+}
+
+// fits bounds a map as a whole.
+func (f *field) fits(pairs map[string]string) error {
+	size := 0
+	for k, v := range pairs {
+		size += len(k) + len(v)
+	}
+	if len(pairs) > mostPairs || size > mostMapBytes {
+		return cloud.Errorf(cloud.Invalid, "Parameter %s holds %d pairs of %d bytes together; at most %d pairs of %d bytes are accepted",
+			f.name, len(pairs), size, mostPairs, mostMapBytes)
+	}
 	return nil
 }
 

@@ -12,8 +12,12 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// CreateInstanceGroup makes an instance group. Errors: cloud.Invalid where the account has one of that name.
+// CreateInstanceGroup makes an instance group. Errors: cloud.Invalid where the account has one of that name,
+// cloud.LimitExceeded.
 func CreateInstanceGroup(tx *store.Tx, account *cloud.Account, name string) (*cloud.InstanceGroup, error) {
+	if err := Room(tx, InstanceGroups, account); err != nil {
+		return nil, err
+	}
 	g := &cloud.InstanceGroup{ID: tx.NewID(), Name: name, AccountID: account.ID, DomainID: account.DomainID, Created: tx.Now()}
 	return g, putInstanceGroup(tx, g, account.Name)
 }
@@ -70,7 +74,7 @@ func SetGroup(tx *store.Tx, vm *cloud.VM, name string) error {
 	return nil
 }
 
-// CreateAffinityGroup makes an affinity group. Errors: cloud.Invalid.
+// CreateAffinityGroup makes an affinity group. Errors: cloud.Invalid, cloud.LimitExceeded.
 func CreateAffinityGroup(tx *store.Tx, account *cloud.Account, name, description, kind string) (*cloud.AffinityGroup, error) {
 	i := slices.IndexFunc(cloud.AffinityTypes, func(t cloud.AffinityType) bool { return strings.EqualFold(t.String(), kind) })
 	if i < 0 {
@@ -79,6 +83,9 @@ func CreateAffinityGroup(tx *store.Tx, account *cloud.Account, name, description
 			known = append(known, t.String())
 		}
 		return nil, cloud.Errorf(cloud.Invalid, "Unable to create affinity group, invalid affinity group type %q; accepted are %s", kind, strings.Join(known, ", "))
+	}
+	if err := Room(tx, AffinityGroups, account); err != nil {
+		return nil, err
 	}
 	g := &cloud.AffinityGroup{
 		ID: tx.NewID(), Name: name, Description: description, Type: cloud.AffinityTypes[i],

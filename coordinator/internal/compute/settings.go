@@ -44,5 +44,8 @@ var (
 
 // Settings lists the settings of this area, for the registry.
 func Settings() []*settings.Def {
-	return []*settings.Def{storageLimit, storageFull, cpuLimit, memLimit, expungeDelay, expungeInterval, allowUserExpunge, runningOnly, instanceName, restartRetry}
+	return []*settings.Def{
+		storageLimit, storageFull, cpuLimit, memLimit, expungeDelay, expungeInterval, allowUserExpunge, runningOnly, instanceName, restartRetry,
+		KeyPairs.limit, InstanceGroups.limit, AffinityGroups.limit, KeptUserData.limit,
+	}
 }

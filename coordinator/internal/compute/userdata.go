@@ -14,7 +14,7 @@ import (
 )
 
 // RegisterUserData keeps user-data under a name. params are the names of the variables that a deployment gives values
-// to. Errors: cloud.Invalid.
+// to. Errors: cloud.Invalid, cloud.LimitExceeded.
 func (a *Area) RegisterUserData(tx *store.Tx, account *cloud.Account, name string, raw []byte, params []string) (*cloud.UserData, error) {
 	if len(raw) > maxUserData {
 		return nil, tooLong(raw)
@@ -23,6 +23,9 @@ func (a *Area) RegisterUserData(tx *store.Tx, account *cloud.Account, name strin
 		if !variable(p) {
 			return nil, cloud.Errorf(cloud.Invalid, "Invalid value %q in parameter params: names of letters, digits and underscores are accepted", p)
 		}
+	}
+	if err := Room(tx, KeptUserData, account); err != nil {
+		return nil, err
 	}
 	u := &cloud.UserData{
 		ID: tx.NewID(), Name: name, AccountID: account.ID, DomainID: account.DomainID, Content: a.Seal.Seal(string(raw)),

@@ -22,6 +22,9 @@ type Owned struct {
 	// It must bear being run in any state the thing can be in. An error stops the removal of the owner, which can be
 	// asked for again.
 	Remove func(tx *store.Tx, id cloud.ID) (asked bool, err error)
+	// Lent is for what an administrator set aside for the owner: it does not stand in the way of a removal that is to take
+	// nothing along.
+	Lent bool
 	// Refuse, optional, tells before anything is removed why the owner cannot go yet.
 	Refuse func(r store.Reader, owner cloud.ID) error
 }

@@ -90,6 +90,10 @@ func ChangeOwner(tx *store.Tx, p *cloud.Project, account *cloud.Account) error {
 	if !ok {
 		return cloud.Errorf(cloud.Invalid, "Account %s is not assigned to the project id=%s", account.Name, p.ID)
 	}
+	// One that is being removed would take the project's last admin with it.
+	if account.State != cloud.Enabled {
+		return cloud.Errorf(cloud.Denied, "The account %s is %s", account.Name, account.State)
+	}
 	was, ok := OwnerOf(tx, p)
 	if ok && was.AccountID == account.ID {
 		return nil

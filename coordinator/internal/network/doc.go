@@ -91,6 +91,10 @@ var (
 		Name: "router.replace.wait", Category: "Network", Type: settings.Seconds, Default: "600", Min: 10, Max: 86400,
 		Doc: "seconds that a router which is to replace another one may take to become ready; then the other one stays",
 	})
+	ruleLimit = settings.Define(settings.Def{
+		Name: "network.rules.limit", Category: "Network", Type: settings.Integer, Default: "1000", Min: -1, Max: 1 << 40, Scopes: settings.Account,
+		Doc: "most firewall rules, and most forwarding rules, of one public address, and most egress rules of one network, that an account may have; -1 is no limit",
+	})
 	confirmWait = settings.Define(settings.Def{
 		Name: "network.confirm.wait", Category: "Network", Type: settings.Seconds, Default: "120", Min: 1, Max: 86400,
 		Doc: "seconds a call waits for the router's host to confirm a change",
@@ -101,8 +105,16 @@ var (
 func Settings() []*settings.Def {
 	return []*settings.Def{
 		domainSuffix, gcWait, cidrLimit, vxlanMTU, vlanMTU, macPrefix, leaseSeconds, confirmWait, routerPlacement, routerTemplate,
-		replaceWait,
+		replaceWait, ruleLimit,
 	}
+}
+
+// room refuses one more rule where there are so many: a router loads them all, and each new one is compared with all.
+func room(r store.Reader, account cloud.ID, have int, what string) error {
+	if most := ruleLimit.Int(r, account); most >= 0 && int64(have) >= most {
+		return cloud.Errorf(cloud.LimitExceeded, "%s has %d rules, and may have %d (setting %s)", what, have, most, ruleLimit.Name)
+	}
+	return nil
 }
 
 // ConfirmWait is how long a job of this area may wait for a host.

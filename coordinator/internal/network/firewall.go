@@ -176,13 +176,22 @@ func ports(start, end *int) (uint16, uint16, error) {
 // putFirewall writes a new rule that collides with none.
 func (a *Area) putFirewall(tx *store.Tx, n *cloud.Network, f *cloud.FirewallRule) error {
 	others := tables.FirewallRules.By(tx, "ip", store.K(f.IPID))
+	what := "The public address"
 	if f.Egress {
 		others = tables.FirewallRules.By(tx, "network", store.K(n.ID))
+		what = "Network " + n.Name
 	}
+	have := 0
 	for o := range others {
+		if o.Egress == f.Egress {
+			have++
+		}
 		if o.State != cloud.RuleRevoke && o.Egress == f.Egress && sameMatch(o, f) {
 			return cloud.Errorf(cloud.NetworkRuleConflict, "The rule conflicts with rule %s: %s, which has sources %s", o.ID, describe(o), strings.Join(o.CIDRs, ","))
 		}
+	}
+	if err := room(tx, f.AccountID, have, what); err != nil {
+		return err
 	}
 	f.ID, f.State, f.Created = tx.NewID(), cloud.RuleAdd, tx.Now()
 	if err := tables.FirewallRules.Put(tx, f); err != nil {

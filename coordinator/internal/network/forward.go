@@ -56,6 +56,9 @@ func (a *Area) Forward(tx *store.Tx, ip *cloud.PublicIP, q ForwardRequest) (*clo
 	if p.CIDRs, err = cidrs("cidrlist", q.CIDRs); err != nil {
 		return nil, err
 	}
+	if err := room(tx, p.AccountID, tables.PortForwardingRules.Count(tx, "ip", store.K(ip.ID)), "The public address "+ip.Address.String()); err != nil {
+		return nil, err
+	}
 	for o := range tables.PortForwardingRules.By(tx, "ip", store.K(ip.ID)) {
 		if o.State != cloud.RuleRevoke && o.Protocol == p.Protocol && overlap(o.PublicStart, o.PublicEnd, p.PublicStart, p.PublicEnd) {
 			return nil, cloud.Errorf(cloud.NetworkRuleConflict, "The range specified, %s, conflicts with rule %s which has %s",

@@ -41,6 +41,40 @@ func (w *world) forward(ip *cloud.PublicIP, q network.ForwardRequest) *cloud.Por
 	return p
 }
 
+// A router loads all rules of an address, and each new one is compared with all: an account may have so many. Rules of
+// others, and the other direction, do not count.
+func TestRulesAreBounded(t *testing.T) {
+	w, n, vm := running(t)
+	ip := w.source(n.ID)
+	w.set("network.rules.limit", "3")
+	for i := range 3 {
+		w.open(ip, network.FirewallRequest{Protocol: "tcp", Start: number(100 + i)})
+		w.forward(ip, network.ForwardRequest{Protocol: "tcp", PublicStart: number(100 + i), PrivateStart: number(100 + i), VM: vm})
+	}
+	w.refused(t, cloud.LimitExceeded, "has 3 rules, and may have 3 (setting network.rules.limit)", func(tx *store.Tx) error {
+		_, err := w.area.OpenFirewall(tx, ip, network.FirewallRequest{Protocol: "tcp", Start: number(200)})
+		return err
+	})
+	w.refused(t, cloud.LimitExceeded, "has 3 rules", func(tx *store.Tx) error {
+		_, err := w.area.Forward(tx, ip, network.ForwardRequest{Protocol: "tcp", PublicStart: number(200), PrivateStart: number(200), VM: vm})
+		return err
+	})
+	egress := func(port int) error {
+		return w.update(func(tx *store.Tx) error {
+			_, err := w.area.OpenEgress(tx, n, network.FirewallRequest{Protocol: "tcp", Start: number(port)})
+			return err
+		})
+	}
+	for i := range 3 {
+		if err := egress(100 + i); err != nil {
+			t.Errorf("egress rule %d: %v", i, err)
+		}
+	}
+	if err := egress(200); cloud.CodeOf(err) != cloud.LimitExceeded {
+		t.Errorf("a fourth egress rule: %v", err)
+	}
+}
+
 func TestFirewallRefuses(t *testing.T) {
 	w, n, _ := running(t)
 	ip := w.source(n.ID)

@@ -114,7 +114,7 @@ func rows(r store.Reader) map[string]int {
 
 // Another's id reads like one that nobody has, in every parameter of every command that takes ids, for users and domain
 // admins, and does nothing: CVE-2013-4317, CVE-2014-0031, CVE-2025-30675, CVE-2025-59454, CVE-2026-25199 and their kind.
-func TestCVE_2014_0031_ForeignIDsReadLikeUnknownOnes(t *testing.T) {
+func TestCVE_2014_0031_CVE_2025_59454_ForeignIDsReadLikeUnknownOnes(t *testing.T) {
 	w := newWorld(t)
 	mine, foreign := w.estates()
 	before := rows(w.read())

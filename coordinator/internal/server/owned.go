@@ -29,6 +29,8 @@ func (a *areas) owned() []identity.Owned {
 		{Kind: "affinity group", IDs: ofAccount(tables.AffinityGroups), Remove: remove(tables.AffinityGroups)},
 		{Kind: "user-data", IDs: ofAccount(tables.UserDatas), Remove: remove(tables.UserDatas)},
 		{Kind: "tag", IDs: ofAccount(tables.Tags), Remove: remove(tables.Tags)},
+		{Kind: "dedicated public range", Lent: true, IDs: dedicated(tables.VLANRanges, ofRange, false), Remove: a.releaseRange},
+		{Kind: "dedicated guest range", Lent: true, IDs: dedicated(tables.GuestVLANRanges, ofGuestRange, false), Remove: remove(tables.GuestVLANRanges)},
 		identity.OwnedInvitation, identity.OwnedMembership, identity.OwnedProject,
 	}
 }
@@ -41,6 +43,40 @@ func ofAccount[R any](t *store.Table[R]) func(store.Reader, cloud.ID) iter.Seq[c
 // remove is for rows that nothing else has to hear of.
 func remove[R any](t *store.Table[R]) func(*store.Tx, cloud.ID) (bool, error) {
 	return func(tx *store.Tx, id cloud.ID) (bool, error) { return true, t.Delete(tx, id) }
+}
+
+// dedicated finds the rows that are set aside for an account or, with wholeDomain, for a domain as a whole. Left to an
+// owner that is gone they would be nobody's for ever.
+func dedicated[R any](t *store.Table[R], of func(*R) (id, account, domain cloud.ID), wholeDomain bool) func(store.Reader, cloud.ID) iter.Seq[cloud.ID] {
+	return func(r store.Reader, owner cloud.ID) iter.Seq[cloud.ID] {
+		return func(yield func(cloud.ID) bool) {
+			for row := range t.All(r) {
+				id, account, domain := of(row)
+				if wholeDomain && (!account.IsZero() || domain != owner) || !wholeDomain && account != owner {
+					continue
+				}
+				if !yield(id) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func ofRange(v *cloud.VLANRange) (id, account, domain cloud.ID) {
+	return v.ID, v.AccountID, v.DomainID
+}
+
+func ofGuestRange(g *cloud.GuestVLANRange) (id, account, domain cloud.ID) {
+	return g.ID, g.AccountID, g.DomainID
+}
+
+func (a *areas) releaseRange(tx *store.Tx, id cloud.ID) (bool, error) {
+	v, ok := tables.VLANRanges.Get(tx, id)
+	if !ok {
+		return false, nil
+	}
+	return true, a.network.ReleaseRange(tx, v)
 }
 
 // templatesOf leaves out templates that are gone for their owner: their rows wait for the last volume made of them.

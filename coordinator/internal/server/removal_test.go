@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -158,8 +159,74 @@ func (w *world) finish(id cloud.ID, after func(commits int)) *cloud.Job {
 	return nil
 }
 
-// A coordinator that dies at each commit of a domain's removal leaves nothing of it in the end, and at no moment has
-// touched what is others'. The domain has one below, accounts, and projects with something of everything.
+// removed runs a command that removes owners, with a coordinator that dies at each commit of its job. In the end nothing
+// of what is gone is left, and at no moment was anything of others touched. What is left of the project counts of others
+// is theirs.
+func (w *world) removed(least int, gone map[cloud.ID]bool, caller, command string, params ...string) {
+	w.t.Helper()
+	kinds := slices.DeleteFunc(w.areas.owned(), func(k identity.Owned) bool { return k.Kind == identity.OwnedMembership.Kind })
+	count := func() map[cloud.ID]int {
+		n := owners(w.read(), kinds)
+		for m := range tables.ProjectMembers.All(w.read()) {
+			if !gone[m.OwnerID] { // the part in a project ends with it
+				n[m.AccountID]++
+			}
+		}
+		return n
+	}
+	before := count()
+	var had int
+	for id := range gone {
+		had += before[id]
+	}
+	if had < 10 {
+		w.t.Fatalf("what goes has %d things only", had)
+	}
+	a := w.must(caller, command, params...)
+	id, err := cloud.ParseID(a.object["jobid"].(string))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cuts := 0
+	j := w.finish(id, func(commits int) {
+		cuts = commits
+		now := count()
+		for account, n := range before {
+			if !gone[account] && now[account] != n {
+				w.t.Fatalf("after %d commits account %s, which stays, has %d things of %d", commits, account, now[account], n)
+			}
+		}
+	})
+	if j == nil || j.Status != cloud.JobSucceeded || cuts < least {
+		w.t.Errorf("the job is %v after %d commits", j, cuts)
+	}
+	w.t.Logf("%d commits, each of them tried twice", cuts)
+	w.nothingOf(gone)
+}
+
+// dedicate sets a public range and VLANs aside for an account, or with a zero account for a domain.
+func (w *world) dedicate(account, domain cloud.ID, n int) {
+	w.t.Helper()
+	w.update(func(tx *store.Tx) error {
+		return errors.Join(
+			tables.VLANRanges.Put(tx, &cloud.VLANRange{ID: tx.NewID(), AccountID: account, DomainID: domain}),
+			tables.GuestVLANRanges.Put(tx, &cloud.GuestVLANRange{ID: tx.NewID(), AccountID: account, DomainID: domain, Start: uint32(3000 + n), End: uint32(3000 + n)}),
+		)
+	})
+}
+
+// projectOf gives a caller's project something of everything.
+func (w *world) projectOf(caller string, n uint64, infra estate) *cloud.Project {
+	w.t.Helper()
+	p, ok := tables.Projects.First(w.read(), "name", store.K(w.callers[caller].DomainID, "project of "+caller))
+	if !ok {
+		w.t.Fatalf("%s has no project", caller)
+	}
+	w.belongings(p.Name, holder{p.AccountID, p.DomainID, w.callers[caller].ID}, n, infra)
+	return p
+}
+
+// A domain goes with the one below, their accounts, and their projects with something of everything.
 func TestDomainRemovalCutAtEachCommit(t *testing.T) {
 	w := newWorld(t)
 	first := w.callers["user"].DomainID
@@ -173,10 +240,8 @@ func TestDomainRemovalCutAtEachCommit(t *testing.T) {
 	mine, _ := w.estates()
 	infra := mine["root"]
 	w.estateOf("user below", 150, infra)
-	for n, caller := range []string{"user", "user below"} {
-		p, _ := tables.Projects.First(w.read(), "name", store.K(w.callers[caller].DomainID, "project of "+caller))
-		w.belongings(p.Name, holder{p.AccountID, p.DomainID, w.callers[caller].ID}, uint64(160+n), infra)
-	}
+	w.projectOf("user", 160, infra)
+	w.projectOf("user below", 161, infra)
 	gone := map[cloud.ID]bool{} // the domains, and what has ids of theirs
 	top, _ := tables.Domains.Get(w.read(), first)
 	for _, d := range identity.Subtree(w.read(), top) {
@@ -198,28 +263,47 @@ func TestDomainRemovalCutAtEachCommit(t *testing.T) {
 			w.countEstate(a.ID)
 		}
 	}
-	kinds := w.areas.owned()
-	before := owners(w.read(), kinds)
-	a := w.must("root", "deleteDomain", "id", first.String(), "cleanup", "true")
-	id, err := cloud.ParseID(a.object["jobid"].(string))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cuts := 0
-	j := w.finish(id, func(commits int) {
-		cuts = commits
-		now := owners(w.read(), kinds)
-		for account, n := range before {
-			if !gone[account] && now[account] != n {
-				t.Fatalf("after %d commits account %s, of another domain, has %d things of %d", commits, account, now[account], n)
-			}
-		}
+	w.dedicate(w.callers["user below"].AccountID, w.callers["user below"].DomainID, 1)
+	w.dedicate(cloud.ID{}, first, 2)
+	w.removed(20, gone, "root", "deleteDomain", "id", first.String(), "cleanup", "true")
+}
+
+// An account goes; what its project, which another one has taken over, has stays.
+func TestAccountRemovalCutAtEachCommit(t *testing.T) {
+	w := newWorld(t)
+	mine, _ := w.estates()
+	p := w.projectOf("user", 160, mine["root"])
+	victim := w.callers["user"].AccountID
+	w.countEstate(victim)
+	w.dedicate(victim, w.callers["user"].DomainID, 1)
+	w.update(func(tx *store.Tx) error {
+		heir, _ := tables.Accounts.Get(tx, w.callers["domain admin"].AccountID)
+		// What the project has is the user's doing no more.
+		return errors.Join(identity.AddMember(tx, p, heir.ID, cloud.ID{}, cloud.ProjectRegular), identity.ChangeOwner(tx, p, heir))
 	})
-	if j.Status != cloud.JobSucceeded || cuts < 20 {
-		t.Errorf("the job is %v after %d commits", j.Status, cuts)
+	w.removed(8, map[cloud.ID]bool{victim: true}, "root", "deleteAccount", "id", victim.String())
+	if m, ok := identity.OwnerOf(w.read(), p); !ok || m.AccountID != w.callers["domain admin"].AccountID {
+		t.Errorf("the project's admin is %v", m)
 	}
-	t.Logf("%d commits, each of them tried twice", cuts)
-	w.nothingOf(gone)
+}
+
+// A project goes with what it has; its admin's account stays with what that has.
+func TestProjectRemovalCutAtEachCommit(t *testing.T) {
+	w := newWorld(t)
+	mine, _ := w.estates()
+	p := w.projectOf("user", 160, mine["root"])
+	w.countEstate(p.AccountID)
+	w.dedicate(p.AccountID, p.DomainID, 1)
+	before := identity.Counted(w.read(), w.callers["user"].AccountID, cloud.ResourceProject)
+	w.removed(8, map[cloud.ID]bool{p.AccountID: true}, "user", "deleteProject", "id", p.ID.String())
+	if now := identity.Counted(w.read(), w.callers["user"].AccountID, cloud.ResourceProject); now != before-1 {
+		t.Errorf("its admin has %d projects counted, %d before", now, before)
+	}
+	for m := range tables.ProjectMembers.All(w.read()) {
+		if m.ProjectID == p.ID {
+			t.Errorf("account %s is still a member", m.AccountID)
+		}
+	}
 }
 
 // nothingOf looks for rows of accounts and domains that are gone. The audit log and jobs stay.
@@ -295,6 +379,12 @@ func (w *world) nothingOf(gone map[cloud.ID]bool) {
 	}
 	for x := range tables.Tags.All(r) {
 		left("tag", x.AccountID, x.DomainID)
+	}
+	for x := range tables.VLANRanges.All(r) {
+		left("dedicated public range", x.AccountID, x.DomainID)
+	}
+	for x := range tables.GuestVLANRanges.All(r) {
+		left("dedicated guest range", x.AccountID, x.DomainID)
 	}
 	for x := range tables.ServiceOfferings.All(r) {
 		for _, d := range x.DomainIDs {

@@ -242,7 +242,8 @@ func (s *site) pool() *cloud.StoragePool {
 	return nil
 }
 
-func TestRefusals(t *testing.T) {
+// What is refused, of it what the provider's machines are to domain admins and users (CVE-2026-66721).
+func TestCVE_2026_66721_Refusals(t *testing.T) {
 	s := newSite(t)
 	z, p, c := s.place("false")
 	nobody := cloud.ID{0x42}.String()
@@ -349,9 +350,9 @@ func TestRefusals(t *testing.T) {
 	s.refused("root", "createStoragePool", 536, "already in use", with(pool, "name", "y")...)
 }
 
-// TestSecretsStayOut plants secrets and looks for them where they must not be (CVE-2012-5616, CVE-2026-59657): in the
+// TestCVE_2012_5616_CVE_2026_59657_SecretsStayOut plants secrets and looks for them where they must not be (CVE-2012-5616, CVE-2026-59657): in the
 // server's log at its most talkative, and in rows.
-func TestSecretsStayOut(t *testing.T) {
+func TestCVE_2012_5616_CVE_2026_59657_SecretsStayOut(t *testing.T) {
 	var log bytes.Buffer
 	s := newSiteWith(t, &log)
 	z, p, c := s.place("false")
@@ -390,8 +391,8 @@ func TestSecretsStayOut(t *testing.T) {
 	}
 }
 
-// TestTemplates shows every filter to every kind of caller (CVE-2025-30675).
-func TestTemplates(t *testing.T) {
+// TestCVE_2025_30675_Templates shows every filter to every kind of caller (CVE-2025-30675).
+func TestCVE_2025_30675_Templates(t *testing.T) {
 	s := newSite(t)
 	z, _, _ := s.place("false")
 	os := cloud.NameID("os_type", "Other Linux (64-bit)").String()

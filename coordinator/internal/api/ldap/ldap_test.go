@@ -179,7 +179,8 @@ func free(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func TestDirectory(t *testing.T) {
+// CVE-2014-7807, CVE-2026-59780: an empty password logs nobody in, and nobody is told of the directory or its password.
+func TestCVE_2014_7807_CVE_2026_59780_Directory(t *testing.T) {
 	number := strconv.Itoa(slapd(t).port)
 	c := apitest.New(t, apitest.Config{
 		Entities: ldap.Entities(),

@@ -59,6 +59,9 @@ func (h handlers) answerInvitation() api.Command {
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *answerParams) (*api.Start, error) {
 			account, user := c.Account, c.User.ID
 			if u, ok := tables.Users.Get(tx, p.UserID); ok {
+				if u.ID != user && !c.IsAdmin() { // an invitation of one user is that user's to take up
+					return nil, api.NoEntity("userid", p.UserID)
+				}
 				if account, ok = tables.Accounts.Get(tx, u.AccountID); !ok {
 					return nil, api.NoEntity("userid", p.UserID)
 				}

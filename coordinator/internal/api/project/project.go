@@ -201,6 +201,9 @@ func (h handlers) create() api.Command {
 				return nil, err
 			}
 			if u, ok := tables.Users.Get(tx, p.UserID); ok {
+				if u.DomainID != project.DomainID { // members are of the project's domain
+					return nil, cloud.Errorf(cloud.Invalid, "Unable to find user %s in domain id=%s (parameter userid)", u.Username, project.DomainID)
+				}
 				if err := identity.AddMember(tx, project, u.AccountID, u.ID, cloud.ProjectAdmin); err != nil {
 					return nil, err
 				}
@@ -232,7 +235,7 @@ type updateParams struct {
 	Name        string   `api:"name" since:"4.19" doc:"new name of the project"`
 	RoleType    string   `api:"roletype" since:"4.15" enum:"Admin,Regular" doc:"role that the account gets, where swapowner is false: Admin or Regular"`
 	SwapOwner   *bool    `api:"swapowner" since:"4.15" doc:"true (the default): the account takes the place of the admin until now"`
-	UserID      cloud.ID `api:"userid" ref:"user" since:"4.15" doc:"user whose role is changed, where swapowner is false"`
+	UserID      cloud.ID `api:"userid" since:"4.15" doc:"user, who is a member alone, whose role is changed"`
 }
 
 func (h handlers) update() api.Command {
@@ -267,6 +270,9 @@ func (p *updateParams) roles(tx *store.Tx, project *cloud.Project) error {
 		return nil
 	}
 	m, ok := memberByName(tx, project, p.Account, p.UserID)
+	if !ok && !p.UserID.IsZero() {
+		return api.NoEntity("userid", p.UserID)
+	}
 	if !ok {
 		return cloud.Errorf(cloud.Invalid, "Account %s is not assigned to the project id=%s", p.Account, project.ID)
 	}
@@ -399,6 +405,9 @@ func (h handlers) remove() api.Command {
 			}
 			if p.Cleanup != nil && !*p.Cleanup {
 				for _, k := range h.Owned() {
+					if k.Lent {
+						continue
+					}
 					for range k.IDs(tx, project.AccountID) {
 						if k.Kind != identity.OwnedProject.Kind {
 							return nil, cloud.Errorf(cloud.InUse, "Can't delete the project id=%s: it still owns a %s (cleanup=true removes it as well)", project.ID, k.Kind)

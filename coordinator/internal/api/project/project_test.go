@@ -254,6 +254,39 @@ func TestWhoMayCreate(t *testing.T) {
 	}
 }
 
+// Members are of the project's domain, whoever makes it; an admin's account that goes takes no project along; and one user's
+// invitation is not another's to take up.
+func TestWhoMayBecomeMember(t *testing.T) {
+	w := newWorld(t)
+	other := w.Users["x-user"].User.ID.String()
+	w.refused(431, "Unable to find user x-user in domain", "a-admin", "createProject", "name", "p", "displaytext", "x", "userid", other)
+	id := w.project("q")
+	w.Must("a-user", "addAccountToProject", "projectid", id, "account", "a-other")
+	w.Update(func(tx *store.Tx) error {
+		a, _ := tables.Accounts.Get(tx, w.Users["a-other"].Account.ID)
+		return identity.BeginRemoval(tx, a)
+	})
+	w.refused(531, "The account a-other is disabled", "a-user", "updateProject", "id", id, "account", "a-other")
+	if got := w.Must("a-user", "listProjects").String("project.account"); got != "a-user" {
+		t.Errorf("the project's admin is %s", got)
+	}
+	w.Update(func(tx *store.Tx) error {
+		u, err := identity.CreateUser(tx, identity.UserSpec{AccountID: w.Users["a-user"].Account.ID, Username: "mate", FirstName: "M", LastName: "T"})
+		w.Users["mate"] = &apitest.User{User: u, Account: w.Users["a-user"].Account, APIKey: "mate-key", Secret: "mate-secret"}
+		return errors.Join(err, identity.SetKeys(tx, w.Seal, u.ID, "mate-key", "mate-secret"))
+	})
+	w.set("project.invite.required", "true")
+	theirs := w.Must("a-admin", "createProject", "name", "theirs", "displaytext", "x").String("project.id")
+	w.Must("a-admin", "addUserToProject", "projectid", theirs, "username", "a-user")
+	w.refused(431, "entity does not exist", "mate", "updateProjectInvitation", "projectid", theirs, "userid", w.Users["a-user"].User.ID.String())
+	w.Must("a-user", "updateProjectInvitation", "projectid", theirs)
+	// The project's admin, a plain user, makes a user of another account admin, and no user who is no member.
+	w.set("project.invite.required", "false")
+	w.Must("a-user", "addUserToProject", "projectid", id, "username", "a-admin")
+	w.Must("a-user", "updateProject", "id", id, "userid", w.Users["a-admin"].User.ID.String(), "roletype", "Admin", "swapowner", "false")
+	w.refused(431, "entity does not exist", "a-user", "updateProject", "id", id, "userid", other, "roletype", "Admin", "swapowner", "false")
+}
+
 // names lists the key pairs that a call shows.
 func (w *world) names(user string, params ...string) string {
 	w.t.Helper()

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 
@@ -14,12 +15,15 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{register(), create(), list(), remove()} }
+func Commands() []api.Command {
+	return []api.Command{register(), (&maker{slots: make(chan struct{}, makers)}).create(), list(), remove()}
+}
 
 // Answer is a key pair as clients see it; only createSSHKeyPair tells a private key, once.
 type Answer struct {
@@ -65,7 +69,7 @@ func register() api.Command {
 
 // put writes a new key pair.
 func put(c *api.Call, tx *store.Tx, p *api.OwnerParams, name string, key ssh.PublicKey) (Answer, error) {
-	account, err := p.Owner(c)
+	account, err := place(c, p, name)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -76,10 +80,26 @@ func put(c *api.Call, tx *store.Tx, p *api.OwnerParams, name string, key ssh.Pub
 	err = tables.SSHKeyPairs.Put(tx, k)
 	var taken *store.Conflict
 	if errors.As(err, &taken) {
-		return Answer{}, cloud.Errorf(cloud.Invalid, "A key pair with name '%s' already exists.", name)
+		return Answer{}, errTaken(name)
 	}
 	c.Describe(k.ID, "SSH key pair "+name)
 	return view(tx, k), err
+}
+
+// place is the account that a new key pair is for, where that has room for one of the name.
+func place(c *api.Call, p *api.OwnerParams, name string) (*cloud.Account, error) {
+	account, err := p.Owner(c)
+	if err != nil {
+		return nil, err
+	}
+	if tables.SSHKeyPairs.Count(c.Read, "account", store.K(account.ID, name)) > 0 {
+		return nil, errTaken(name)
+	}
+	return account, compute.Room(c.Read, compute.KeyPairs, account)
+}
+
+func errTaken(name string) error {
+	return cloud.Errorf(cloud.Invalid, "A key pair with name '%s' already exists.", name)
 }
 
 type createParams struct {
@@ -90,15 +110,31 @@ type createParams struct {
 // keyBits is the size of a made RSA key: getVMPassword needs RSA.
 const keyBits = 3072
 
-func create() api.Command {
+// makers is how many keys are made at once: each takes a processor for up to seconds.
+const makers = 2
+
+// maker makes private keys, not many at once.
+type maker struct{ slots chan struct{} }
+
+// make checks first: a call that will be refused costs no key.
+func (m *maker) make(c *api.Call, p *createParams) (*rsa.PrivateKey, error) {
+	if _, err := place(c, &p.OwnerParams, p.Name); err != nil {
+		return nil, err
+	}
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+		return rsa.GenerateKey(rand.Reader, keyBits)
+	case <-c.Context().Done():
+		return nil, fmt.Errorf("wait to make a key: %w", c.Context().Err())
+	}
+}
+
+func (m *maker) create() api.Command {
 	return api.Command{
 		Name: "createSSHKeyPair", Doc: "Makes a key pair, keeps its public key, and tells the private key once.", Roles: api.Everyone,
 		Event: "REGISTER.SSH.KEYPAIR", Entity: "SSHKeyPair", Object: "keypair",
-		Run: api.Change(func(c *api.Call, tx *store.Tx, p *createParams) (Answer, error) {
-			private, ok := c.Prepared.(*rsa.PrivateKey)
-			if !ok {
-				return Answer{}, cloud.Errorf(cloud.Internal, "createSSHKeyPair: no key was prepared")
-			}
+		Run: api.ChangeWith(m.make, func(c *api.Call, tx *store.Tx, p *createParams, private *rsa.PrivateKey) (Answer, error) {
 			public, err := ssh.NewPublicKey(&private.PublicKey)
 			if err != nil {
 				return Answer{}, err
@@ -109,7 +145,7 @@ func create() api.Command {
 			}
 			a.PrivateKey = string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)}))
 			return a, nil
-		}).Prepare(func() (any, error) { return rsa.GenerateKey(rand.Reader, keyBits) }),
+		}),
 	}
 }
 

@@ -2,13 +2,22 @@ package vm_test
 
 import (
 	"encoding/base64"
+	"fmt"
+	"net/url"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
+	"github.com/wispcloud/wisp/proto/hostspec"
 )
 
 func TestInstanceGroups(t *testing.T) {
@@ -238,4 +247,81 @@ func TestCVE_2015_3251_WhoIsToldPasswords(t *testing.T) {
 	}
 	w.refuse("a-user", 431, "should be stopped to do SSH Key reset", "resetSSHKeyForVirtualMachine", "id", id, "keypair", "k")
 	w.refuse("a-user", 431, "A key pair with name 'none' does not exist for account", "resetSSHKeyForVirtualMachine", "id", id, "keypair", "none")
+}
+
+// What accounts keep under names costs memory everywhere, and no resource limit speaks of it: each kind has its own bound,
+// which an administrator may set for one account, also under concurrency, and for what is made on the way.
+func TestSmallThingsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	user := w.Users["a-user"].Account.ID
+	key := "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p"
+	for _, x := range []struct {
+		setting string
+		params  []string
+	}{
+		{"max.account.instance.groups", []string{"createInstanceGroup"}},
+		{"max.account.affinity.groups", []string{"createAffinityGroup"}},
+		{"max.account.userdata", []string{"registerUserData", "userdata", "eA"}},
+		{"max.account.ssh.keypairs", []string{"registerSSHKeyPair", "publickey", key}},
+	} {
+		w.Update(func(tx *store.Tx) error { return w.Settings.SetFor(tx, user, x.setting, "3", nil) })
+		var wg sync.WaitGroup
+		var made atomic.Int64
+		for i := range 8 {
+			wg.Go(func() {
+				a := w.Call("a-user", x.params[0], append(slices.Clone(x.params[1:]), "name", fmt.Sprint("n", i))...)
+				if text, code := a.Error(); a.Status == 200 {
+					made.Add(1)
+				} else if code != 535 || !strings.Contains(text, "may have 3 (setting "+x.setting+")") {
+					t.Errorf("%s: %s", x.params[0], a.Raw)
+				}
+			})
+		}
+		wg.Wait()
+		if made.Load() != 3 {
+			t.Errorf("%s made %d of 3", x.params[0], made.Load())
+		}
+		if a := w.Call("b-user", x.params[0], append(slices.Clone(x.params[1:]), "name", "n")...); a.Status != 200 {
+			t.Errorf("another account: %s", a.Raw)
+		}
+	}
+	w.refuse("a-user", 535, "may have 3 (setting max.account.ssh.keypairs)", "createSSHKeyPair", "name", "more")
+	// A group that a VM would be the first of is one more, too; one that is there has room for any number.
+	if text, code := w.deploy("a-user", "startvm", "false", "group", "fourth").Error(); code != 535 {
+		t.Errorf("a fourth group by deployment: %d %s", code, text)
+	}
+}
+
+// CVE-2024-29008: whatever a tenant calls extra configuration has no effect on what a host is told.
+func TestCVE_2024_29008_ExtraConfig(t *testing.T) {
+	w := newWorld(t)
+	evil := "<devices><disk type='block' device='disk'><source dev='/dev/sda'/></disk></devices>"
+	plain := w.Job("a-user", w.deploy("a-user", "name", "one").String("jobid")).Get("jobresult.virtualmachine.id").(string)
+	told := func(id string) string {
+		t.Helper()
+		s := &hostspec.HostSpec{}
+		if err := w.area.Render(w.Read(), w.host, s); err != nil {
+			t.Fatal(err)
+		}
+		var text string
+		for _, vm := range s.Vms {
+			if vm.Id == id {
+				text = prototext.Format(vm)
+			}
+		}
+		if text == "" {
+			t.Fatalf("the host is not told of VM %s", id)
+		}
+		return text
+	}
+	before := told(plain)
+	extra := w.Job("a-user", w.deploy("a-user", "name", "two", "extraconfig", url.QueryEscape(evil), "details[0].extraconfig-1", evil,
+		"details[0].extraConfig", evil, "bootmode", evil).String("jobid")).Get("jobresult.virtualmachine.id").(string)
+	if text := told(extra); strings.Contains(text, "/dev/sda") || strings.Contains(strings.ToLower(text), "extra") {
+		t.Errorf("the host is told: %s", text)
+	}
+	w.Must("a-user", "updateVirtualMachine", "id", plain, "extraconfig", url.QueryEscape(evil), "details[0].extraconfig-1", evil)
+	if d := cmp.Diff(before, told(plain)); d != "" {
+		t.Errorf("an update changed what the host is told: %s", d)
+	}
 }
