@@ -21,16 +21,19 @@ const (
 	HostAffinity
 	SoftHostAntiAffinity
 	SoftHostAffinity
+	// ExplicitDedication is the type of groups that dedications make: their VMs go to the places that are dedicated.
+	ExplicitDedication
 )
 
 func (t AffinityType) String() string {
-	return [...]string{"host anti-affinity", "host affinity", "non-strict host anti-affinity", "non-strict host affinity"}[t]
+	return [...]string{"host anti-affinity", "host affinity", "non-strict host anti-affinity", "non-strict host affinity", "ExplicitDedication"}[t]
 }
 
-// AffinityTypes lists all of them.
+// AffinityTypes lists those that people make groups of.
 var AffinityTypes = []AffinityType{HostAntiAffinity, HostAffinity, SoftHostAntiAffinity, SoftHostAffinity}
 
-// AffinityGroup says of its members that they are to share a host, or that no two may.
+// AffinityGroup says of its members that they are to share a host, that no two may, or that they go to dedicated places. The
+// group of what is dedicated to a domain has no account; accounts of the domain and below use it.
 type AffinityGroup struct {
 	ID          ID           `row:"1"`
 	Name        string       `row:"2"`

@@ -3,10 +3,12 @@ package compute
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/place"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -99,14 +101,43 @@ func CreateAffinityGroup(tx *store.Tx, account *cloud.Account, name, description
 	return g, err
 }
 
-// DeleteAffinityGroup removes a group; its VMs stay where they are.
-func DeleteAffinityGroup(tx *store.Tx, id cloud.ID) error {
-	for m := range tables.AffinityMembers.By(tx, "group", store.K(id)) {
-		if err := tables.AffinityMembers.Delete(tx, m.ID); err != nil {
-			return err
+// DeleteAffinityGroup removes a group and releases what is dedicated to it; its VMs stay where they are.
+func DeleteAffinityGroup(tx *store.Tx, id cloud.ID) error { return infra.ReleaseGroup(tx, id) }
+
+// MayJoin tells whether VMs of an account may be in a group: its own, or that of what is dedicated to a domain above.
+func MayJoin(r store.Reader, account, domain cloud.ID, g *cloud.AffinityGroup) bool {
+	return g.AccountID == account || g.AccountID.IsZero() && infra.Below(r, domain, g.DomainID)
+}
+
+// FindAffinityGroup finds a group that VMs of an account may be in by its name: the account's own first.
+func FindAffinityGroup(r store.Reader, account *cloud.Account, name string) (*cloud.AffinityGroup, bool) {
+	if g, ok := tables.AffinityGroups.First(r, "account", store.K(account.ID, name)); ok {
+		return g, true
+	}
+	for g := range DomainGroups(r, account.DomainID) {
+		if g.Name == name {
+			return g, true
 		}
 	}
-	return tables.AffinityGroups.Delete(tx, id)
+	return nil, false
+}
+
+// DomainGroups are the groups of what is dedicated to a domain and those above it.
+func DomainGroups(r store.Reader, domain cloud.ID) iter.Seq[*cloud.AffinityGroup] {
+	return func(yield func(*cloud.AffinityGroup) bool) {
+		for !domain.IsZero() {
+			for g := range tables.AffinityGroups.By(r, "account", store.K(domain)) {
+				if !yield(g) {
+					return
+				}
+			}
+			d, ok := tables.Domains.Get(r, domain)
+			if !ok {
+				return
+			}
+			domain = d.ParentID
+		}
+	}
 }
 
 // AffinityOf lists the affinity groups of a VM.
@@ -126,7 +157,7 @@ func SetAffinity(tx *store.Tx, vm *cloud.VM, groups []*cloud.AffinityGroup) erro
 		return err
 	}
 	for _, g := range groups {
-		if g.AccountID != vm.AccountID {
+		if !MayJoin(tx, vm.AccountID, vm.DomainID, g) {
 			return cloud.Errorf(cloud.Denied, "Affinity Group: %s does not belong to the account of VM %s", g.Name, vm.ID)
 		}
 		m := &cloud.AffinityMember{ID: cloud.NameID("affinity", g.ID.String()+"/"+vm.ID.String()), GroupID: g.ID, VMID: vm.ID}
@@ -150,9 +181,11 @@ func leaveAffinity(tx *store.Tx, vm cloud.ID) error {
 // softBias outweighs any fill and the preference of the last host: a wish is given up only where no host grants it.
 const softBias = 8
 
-// affinity tells placement what a VM's groups say about hosts: where other members are, or are to be.
+// affinity tells placement what a VM's groups say about hosts: where other members are, or are to be, and what is dedicated.
 func affinity(r store.Reader, vm *cloud.VM, req *place.Request) {
-	for _, g := range AffinityOf(r, vm.ID) {
+	groups := AffinityOf(r, vm.ID)
+	req.Claims = infra.Claims(r, vm.ZoneID, vm.AccountID, vm.DomainID, groups)
+	for _, g := range groups {
 		var together map[cloud.ID]bool
 		for m := range tables.AffinityMembers.By(r, "group", store.K(g.ID)) {
 			other, ok := tables.VMs.Get(r, m.VMID)

@@ -104,5 +104,8 @@ func DeleteCluster(tx *store.Tx, id cloud.ID) error {
 	if first(tables.StoragePools, tx, "cluster", store.K(id)) {
 		return cloud.Errorf(cloud.InUse, "Cluster: %s cannot be removed. Cluster still has storage pools", id)
 	}
+	if err := releaseRemoved(tx, id); err != nil {
+		return err
+	}
 	return wrap("delete", "cluster", id, tables.Clusters.Delete(tx, id))
 }

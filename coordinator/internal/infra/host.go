@@ -291,7 +291,7 @@ func RemoveHost(tx *store.Tx, id cloud.ID, forced, destroyLocal bool, drop func(
 		return err
 	}
 	err := errors.Join(
-		tables.HostCapacities.Delete(tx, id), tables.HostUsages.Delete(tx, id), tables.Hosts.Delete(tx, id), alert.Resolve(tx, silence(id)),
+		releaseRemoved(tx, id), tables.HostCapacities.Delete(tx, id), tables.HostUsages.Delete(tx, id), tables.Hosts.Delete(tx, id), alert.Resolve(tx, silence(id)),
 	)
 	return wrap("remove", "host", id, err)
 }

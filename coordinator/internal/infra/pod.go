@@ -163,5 +163,8 @@ func DeletePod(tx *store.Tx, id cloud.ID) error {
 			return cloud.Errorf(cloud.InUse, "The pod cannot be deleted because there are IP ranges in this pod")
 		}
 	}
+	if err := releaseRemoved(tx, id); err != nil {
+		return err
+	}
 	return wrap("delete", "pod", id, tables.Pods.Delete(tx, id))
 }

@@ -22,7 +22,7 @@ type ZoneValues struct {
 
 // CreateZone makes a zone. Its type is "Advanced" or "Basic"; domain, if not zero, is whom it is dedicated to.
 func CreateZone(tx *store.Tx, networkType string, domain cloud.ID, v ZoneValues) (*cloud.Zone, error) {
-	z := &cloud.Zone{ID: tx.NewID(), DomainID: domain, Created: tx.Now()}
+	z := &cloud.Zone{ID: tx.NewID(), Created: tx.Now()}
 	switch {
 	case strings.EqualFold(networkType, "Advanced"):
 	case strings.EqualFold(networkType, "Basic"):
@@ -40,7 +40,15 @@ func CreateZone(tx *store.Tx, networkType string, domain cloud.ID, v ZoneValues)
 	if z.Type == cloud.BasicZone {
 		z.SecurityGroups = true
 	}
-	return z, putZone(tx, z)
+	if err := putZone(tx, z); err != nil || domain.IsZero() {
+		return z, err
+	}
+	d, err := Dedicate(tx, cloud.ZonePlace, z.ID, domain, nil)
+	if err != nil {
+		return nil, err
+	}
+	z.DomainID = d.DomainID
+	return z, nil
 }
 
 // UpdateZone changes a zone.
@@ -59,6 +67,9 @@ func UpdateZone(tx *store.Tx, id cloud.ID, v ZoneValues) (*cloud.Zone, error) {
 		}
 	}
 	if v.Public {
+		if err := releaseRemoved(tx, id); err != nil {
+			return nil, err
+		}
 		z.DomainID = cloud.ID{}
 	}
 	if v.LocalStorage != nil && *v.LocalStorage {
@@ -229,6 +240,9 @@ func DeleteZone(tx *store.Tx, id cloud.ID) error {
 		if err := tables.ImageStores.Delete(tx, s.ID); err != nil {
 			return wrap("delete image store of", "zone", id, err)
 		}
+	}
+	if err := releaseRemoved(tx, id); err != nil {
+		return err
 	}
 	return wrap("delete", "zone", id, tables.Zones.Delete(tx, id))
 }

@@ -5,35 +5,18 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/alloc"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// below tells whether domain is top or under it.
-func below(r store.Reader, domain, top cloud.ID) bool {
-	for range 256 {
-		if domain == top {
-			return true
-		}
-		d, ok := tables.Domains.Get(r, domain)
-		if !ok || d.ParentID.IsZero() {
-			return false
-		}
-		domain = d.ParentID
-	}
-	return false
-}
-
 // mayHave tells whether an account may use what is dedicated to an account, or else to a domain; zero both is everybody's.
 func mayHave(r store.Reader, account, ownerAccount, ownerDomain cloud.ID) bool {
-	switch {
-	case !ownerAccount.IsZero():
-		return ownerAccount == account
-	case ownerDomain.IsZero():
-		return true
+	var domain cloud.ID
+	if a, ok := tables.Accounts.Get(r, account); ok {
+		domain = a.DomainID
 	}
-	a, ok := tables.Accounts.Get(r, account)
-	return ok && below(r, a.DomainID, ownerDomain)
+	return infra.MayHave(r, account, domain, ownerAccount, ownerDomain)
 }
 
 // DedicateRange gives a public range to one account, or without one to a domain. Addresses that others have are in the

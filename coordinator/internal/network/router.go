@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
+	"github.com/wispcloud/wisp/coordinator/internal/place"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -54,8 +56,9 @@ func newRouter(tx *store.Tx, n *cloud.Network) (*cloud.Router, error) {
 func chooseHost(r store.Reader, n *cloud.Network, prefer cloud.ID) (*cloud.Host, error) {
 	var fit []*cloud.Host
 	var reasons []string
+	claims := infra.RouterClaims(r, n.ZoneID, n.AccountID, n.DomainID)
 	for h := range tables.Hosts.By(r, "zone", store.K(n.ZoneID)) {
-		switch why := refuseRouter(h, feature(n)); {
+		switch why := refuseRouter(h, feature(n), claims); {
 		case why != "":
 			reasons = append(reasons, "host "+h.Name+": "+why)
 		case h.ID == prefer:
@@ -81,7 +84,7 @@ func chooseHost(r store.Reader, n *cloud.Network, prefer cloud.ID) (*cloud.Host,
 	return nil, cloud.Errorf(cloud.NoCapacity, "No host can take the router of network %s: %s", n.Name, strings.Join(reasons, "; "))
 }
 
-func refuseRouter(h *cloud.Host, feature string) string {
+func refuseRouter(h *cloud.Host, feature string, claims *place.Claims) string {
 	switch {
 	case h.ResourceState != cloud.HostEnabled:
 		return "it is " + h.ResourceState.String()
@@ -90,7 +93,7 @@ func refuseRouter(h *cloud.Host, feature string) string {
 	case !slices.Contains(h.Features, feature):
 		return "its kernel lacks " + feature
 	}
-	return ""
+	return claims.Refuse(&place.Host{ID: h.ID, Zone: h.ZoneID, Pod: h.PodID, Cluster: h.ClusterID})
 }
 
 // gone tells whether a host will not come back with what it ran: it is removed, or declared dead.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/alloc"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/place"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -125,6 +126,7 @@ func (a *Area) site(tx *store.Tx, n *cloud.Network, rt *cloud.Router, at wish) e
 	req := &place.Request{
 		Zone: n.ZoneID, CPUs: o.CPUs, CPUMHz: o.CPUMHz, MemoryMiB: o.MemoryMiB, HostTags: o.HostTags, Features: []string{feature(n)},
 		Disks: []place.Disk{{Bytes: t.SizeBytes, Either: true, Tags: o.StorageTags}}, Host: at.only, Prefer: at.prefer, Avoid: map[cloud.ID]string{},
+		Claims: infra.RouterClaims(tx, n.ZoneID, n.AccountID, n.DomainID),
 	}
 	if !at.leave.IsZero() {
 		req.Forbid(at.leave, "it is to leave this host")

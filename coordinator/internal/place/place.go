@@ -77,6 +77,8 @@ type Request struct {
 	Avoid map[cloud.ID]string
 	// Forbidden are hosts that a rule of the VM's owner excludes, with the reasons.
 	Forbidden map[cloud.ID]string
+	// Claims are the zone's dedications; nil where there are none.
+	Claims *Claims
 	// Together names the only hosts that will do; all of them have to agree.
 	Together []Together
 	// Weights are added to the scores of hosts: positive ones make a host less wanted.
@@ -210,6 +212,9 @@ func refuse(h *Host, req *Request) string {
 		return "the VM did not start there: " + why
 	}
 	if why, ok := req.Forbidden[h.ID]; ok {
+		return why
+	}
+	if why := req.Claims.Refuse(h); why != "" {
 		return why
 	}
 	for _, t := range req.Together {

@@ -19,6 +19,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/capacity"
 	"github.com/wispcloud/wisp/coordinator/internal/api/cluster"
 	"github.com/wispcloud/wisp/coordinator/internal/api/config"
+	"github.com/wispcloud/wisp/coordinator/internal/api/dedication"
 	"github.com/wispcloud/wisp/coordinator/internal/api/domain"
 	"github.com/wispcloud/wisp/coordinator/internal/api/event"
 	"github.com/wispcloud/wisp/coordinator/internal/api/group"
@@ -135,7 +136,7 @@ func (a areas) commands(s *Server) []api.Command {
 	return slices.Concat(
 		session.Commands(session.Deps{Limit: attempts, Directory: s.directory}), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
 		user.Commands(user.Deps{Seal: s.seal, Attempts: attempts, Hashers: hashers}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop, Hashers: hashers}), role.Commands(), ldap.Commands(ldap.Deps{Seal: s.seal}), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
-		zone.Commands(), pod.Commands(), cluster.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
+		zone.Commands(), pod.Commands(), cluster.Commands(), dedication.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
 		}),

@@ -26,6 +26,7 @@ func (a *areas) ownedByDomains() []identity.Owned {
 		},
 		{Kind: "dedicated public range", IDs: dedicated(tables.VLANRanges, ofRange, true), Remove: a.releaseRange},
 		{Kind: "dedicated guest range", IDs: dedicated(tables.GuestVLANRanges, ofGuestRange, true), Remove: remove(tables.GuestVLANRanges)},
+		{Kind: "group of dedicated places", IDs: ofAccount(tables.AffinityGroups), Remove: removeGroup},
 		{
 			Kind: "service offering", Remove: loseDomains(tables.ServiceOfferings, func(tx *store.Tx, o *cloud.ServiceOffering) {
 				if o.DomainIDs = withoutGone(tx, o.DomainIDs); len(o.DomainIDs) == 0 && o.Removed.IsZero() {

@@ -4,7 +4,9 @@ import (
 	"iter"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/storage"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -26,7 +28,7 @@ func (a *areas) owned() []identity.Owned {
 		}},
 		{Kind: "SSH key pair", IDs: ofAccount(tables.SSHKeyPairs), Remove: remove(tables.SSHKeyPairs)},
 		{Kind: "instance group", IDs: ofAccount(tables.InstanceGroups), Remove: remove(tables.InstanceGroups)},
-		{Kind: "affinity group", IDs: ofAccount(tables.AffinityGroups), Remove: remove(tables.AffinityGroups)},
+		{Kind: "affinity group", IDs: ofAccount(tables.AffinityGroups), Remove: removeGroup, Refuse: keepZone("account")},
 		{Kind: "user-data", IDs: ofAccount(tables.UserDatas), Remove: remove(tables.UserDatas)},
 		{Kind: "tag", IDs: ofAccount(tables.Tags), Remove: remove(tables.Tags)},
 		{Kind: "dedicated public range", Lent: true, IDs: dedicated(tables.VLANRanges, ofRange, false), Remove: a.releaseRange},
@@ -77,6 +79,21 @@ func (a *areas) releaseRange(tx *store.Tx, id cloud.ID) (bool, error) {
 		return false, nil
 	}
 	return true, a.network.ReleaseRange(tx, v)
+}
+
+// removeGroup removes an affinity group and releases what is dedicated to its owner.
+func removeGroup(tx *store.Tx, id cloud.ID) (bool, error) {
+	return true, compute.DeleteAffinityGroup(tx, id)
+}
+
+// keepZone refuses to remove whom a zone is dedicated to: released, it would be everybody's.
+func keepZone(owner string) func(store.Reader, cloud.ID) error {
+	return func(r store.Reader, id cloud.ID) error {
+		if z, ok := infra.ZoneOf(r, id); ok {
+			return cloud.Errorf(cloud.Invalid, "Zone %s is dedicated to the %s; release or delete it first", z.Name, owner)
+		}
+		return nil
+	}
 }
 
 // templatesOf leaves out templates that are gone for their owner: their rows wait for the last volume made of them.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/job"
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -390,5 +392,38 @@ func (w *world) nothingOf(gone map[cloud.ID]bool) {
 		for _, d := range x.DomainIDs {
 			left("service offering", cloud.ID{}, d)
 		}
+	}
+}
+
+// What is dedicated to an account or a domain is released when it goes; a zone keeps it from going, since it would be
+// everybody's.
+func TestRemovalReleasesWhatIsDedicated(t *testing.T) {
+	w := newWorld(t)
+	infrastructure := w.infrastructure()
+	user := w.callers["user"]
+	dedicated := func(kind cloud.PlaceKind, entity string, to *cloud.Account) {
+		w.update(func(tx *store.Tx) error {
+			_, err := infra.Dedicate(tx, kind, infrastructure[entity], user.DomainID, to)
+			return err
+		})
+	}
+	account, _ := tables.Accounts.Get(w.read(), user.AccountID)
+	dedicated(cloud.ClusterPlace, "cluster", account)
+	dedicated(cloud.PodPlace, "pod", nil)
+	for owner, kinds := range map[cloud.ID][]identity.Owned{user.AccountID: w.areas.owned(), user.DomainID: w.areas.ownedByDomains()} {
+		if err := identity.Refused(w.read(), kinds, owner); err != nil {
+			t.Error(err)
+		}
+		w.update(func(tx *store.Tx) error {
+			_, err := identity.RemoveOwned(tx, kinds, owner)
+			return err
+		})
+	}
+	if n := tables.Dedications.Len(w.read()) + tables.AffinityGroups.Len(w.read()); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	dedicated(cloud.ZonePlace, "zone", account)
+	if err := identity.Refused(w.read(), w.areas.owned(), user.AccountID); err == nil || !strings.Contains(err.Error(), "Zone zone is dedicated to the account; release or delete it first") {
+		t.Errorf("an account with a zone: %v", err)
 	}
 }

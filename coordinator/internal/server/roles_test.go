@@ -27,15 +27,16 @@ import (
 // u user. What the facts of 4.1 say is not repeated here.
 const newerRoles = `addGuestOs=r addImageStore=r addLdapConfiguration=r addUserToProject=rdau archiveAlerts=r archiveEvents=rdau
 cancelHostAsDegraded=r createAffinityGroup=rdau createHostJoinToken=r createRole=r createRolePermission=r
-declareHostAsDegraded=r dedicateGuestVlanRange=r dedicatePublicIpRange=r deleteAffinityGroup=rdau deleteAlerts=r
+declareHostAsDegraded=r dedicateCluster=r dedicateGuestVlanRange=r dedicateHost=r dedicatePod=r dedicatePublicIpRange=r dedicateZone=r deleteAffinityGroup=rdau deleteAlerts=r
 deleteEvents=rdau deleteHostJoinToken=r deleteImageStore=r deleteLdapConfiguration=r deleteRole=r deleteRolePermission=r
 deleteUserData=rdau deleteUserFromProject=rdau disableRole=r enableRole=r generateAlert=r getUserKeys=rdau getVirtualMachineUserData=rdau importLdapUsers=r importRole=r ldapCreateAccount=r
 linkUserDataToTemplate=rdau listAffinityGroupTypes=rdau listAffinityGroups=rdau listAlertTypes=r listConfigurationGroups=r
-listDedicatedGuestVlanRanges=r listHostJoinTokens=r listHostTags=r listImageStores=rd listLdapConfigurations=rdau
+listDedicatedClusters=r listDedicatedGuestVlanRanges=r listDedicatedHosts=r listDedicatedPods=r listDedicatedZones=r listHostJoinTokens=r listHostTags=r listImageStores=rd listLdapConfigurations=rdau
 listLdapUsers=r listNetworkIsolationMethods=r listNics=rdau listRolePermissions=r listRoles=rda listStorageProviders=r
 listStorageTags=r listUserData=rdau login=- logout=-
 registerUserData=rdau releaseDedicatedGuestVlanRange=r releasePublicIpRange=r removeGuestOs=r resetConfiguration=r
 resetUserDataForVirtualMachine=rdau scaleSystemVm=r updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r updateVlanIpRange=r
+releaseDedicatedCluster=r releaseDedicatedHost=r releaseDedicatedPod=r releaseDedicatedZone=r
 updateVMAffinityGroup=rdau upgradeRouterTemplate=r`
 
 // widened are commands of 4.1 that more roles have here; different, in registry_test.go, tells why.

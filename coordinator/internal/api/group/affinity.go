@@ -27,6 +27,18 @@ func affinityOwner(g *cloud.AffinityGroup) api.Owner {
 	return api.Owner{Account: g.AccountID, Domain: g.DomainID}
 }
 
+// affinityEntity is that of affinity groups: those of what is dedicated to a domain can be used in it and below.
+func affinityEntity() api.Entity {
+	e := api.OwnedEntity("affinitygroup", tables.AffinityGroups, affinityOwner)
+	e.Usable = mayUse
+	return e
+}
+
+func mayUse(c *api.Call, id cloud.ID) bool {
+	g, ok := tables.AffinityGroups.Get(c.Read, id)
+	return ok && compute.MayJoin(c.Read, c.Account.ID, c.Account.DomainID, g)
+}
+
 func viewAffinity(r store.Reader, g *cloud.AffinityGroup) AffinityAnswer {
 	a := AffinityAnswer{
 		ID: g.ID, Name: g.Name, Description: g.Description, Type: g.Type.String(), OwnedBy: api.NameOwner(r, affinityOwner(g)), VMs: []cloud.ID{},
@@ -83,7 +95,7 @@ type deleteAffinityParams struct {
 
 func deleteAffinity() api.Command {
 	return api.Command{
-		Name: "deleteAffinityGroup", Doc: "Removes an affinity group; its VMs stay where they are.", Since: "4.2", Roles: api.Everyone,
+		Name: "deleteAffinityGroup", Doc: "Removes an affinity group, and releases what is dedicated to it; its VMs stay where they are.", Since: "4.2", Roles: api.Everyone,
 		Event: "AG.DELETE", Entity: "AffinityGroup",
 		Run: api.Async(func(c *api.Call, tx *store.Tx, p *deleteAffinityParams) (*api.Start, error) {
 			account, err := c.OwnerFor(p.Account, p.DomainID, p.ProjectID)
@@ -101,6 +113,9 @@ func deleteAffinity() api.Command {
 			}
 			if !ok {
 				return nil, api.NoEntity("id", p.ID)
+			}
+			if g.Type == cloud.ExplicitDedication && !c.IsRoot() {
+				return nil, cloud.Errorf(cloud.Denied, "Affinity group %s is that of dedicated places, which root admins release", g.Name)
 			}
 			c.Describe(g.ID, "affinity group "+g.Name)
 			return &api.Start{InstanceID: g.ID, Deadline: atOnce, Owner: affinityOwner(g)}, compute.DeleteAffinityGroup(tx, g.ID)
@@ -123,7 +138,7 @@ func listAffinity() api.Command {
 		Name: "listAffinityGroups", Doc: "Lists affinity groups.", Since: "4.2", Roles: api.Everyone, Object: "affinitygroup",
 		Run: api.List(api.Lister[listAffinityParams, cloud.AffinityGroup, AffinityAnswer]{
 			Rows: func(c *api.Call, p *listAffinityParams) (iter.Seq[*cloud.AffinityGroup], error) {
-				all := api.OwnedRows(c, tables.AffinityGroups)
+				all := usableGroups(c)
 				if !p.VMID.IsZero() {
 					all = slices.Values(compute.AffinityOf(c.Read, p.VMID))
 				}
@@ -131,10 +146,34 @@ func listAffinity() api.Command {
 					return (p.ID.IsZero() || g.ID == p.ID) && (p.Name == "" || g.Name == p.Name) && (p.Type == "" || g.Type.String() == p.Type)
 				}), nil
 			},
-			Owner:   func(_ *api.Call, g *cloud.AffinityGroup) api.Owner { return affinityOwner(g) },
+			Owner: func(_ *api.Call, g *cloud.AffinityGroup) api.Owner { return affinityOwner(g) },
+			Visible: func(c *api.Call, g *cloud.AffinityGroup) bool {
+				return g.AccountID.IsZero() && (mayUse(c, g.ID) || c.May(affinityOwner(g)))
+			},
 			Keyword: func(g *cloud.AffinityGroup) string { return g.Name + "\n" + g.Type.String() },
 			View:    func(c *api.Call, g *cloud.AffinityGroup) AffinityAnswer { return viewAffinity(c.Read, g) },
 		}),
+	}
+}
+
+// usableGroups are the groups of a list: of one account, those that its VMs may be in.
+func usableGroups(c *api.Call) iter.Seq[*cloud.AffinityGroup] {
+	account, one := c.Scope.Account()
+	owner, ok := tables.Accounts.Get(c.Read, account)
+	if !one || !ok {
+		return tables.AffinityGroups.All(c.Read)
+	}
+	return func(yield func(*cloud.AffinityGroup) bool) {
+		for g := range tables.AffinityGroups.By(c.Read, "account", store.K(account)) {
+			if !yield(g) {
+				return
+			}
+		}
+		for g := range compute.DomainGroups(c.Read, owner.DomainID) {
+			if !yield(g) {
+				return
+			}
+		}
 	}
 }
 

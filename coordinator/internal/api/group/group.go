@@ -23,7 +23,7 @@ func Commands() []api.Command {
 func Entities() []api.Entity {
 	return []api.Entity{
 		api.OwnedEntity("instancegroup", tables.InstanceGroups, owner),
-		api.OwnedEntity("affinitygroup", tables.AffinityGroups, affinityOwner),
+		affinityEntity(),
 	}
 }
 

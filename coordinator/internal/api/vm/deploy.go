@@ -43,7 +43,7 @@ type deployParams struct {
 	UserData       string            `api:"userdata" len:"1048576" doc:"user-data, base64; at most 32 KiB decoded"`
 	KeyPair        string            `api:"keypair" doc:"name of an SSH key pair of the owner"`
 	KeyPairs       []string          `api:"keypairs" since:"4.17" doc:"names of SSH key pairs of the owner"`
-	AffinityIDs    []cloud.ID        `api:"affinitygroupids" ref:"affinitygroup" since:"4.2" doc:"affinity groups of the owner that it joins"`
+	AffinityIDs    []cloud.ID        `api:"affinitygroupids" ref:"affinitygroup,use" since:"4.2" doc:"affinity groups of the owner that it joins"`
 	AffinityNames  []string          `api:"affinitygroupnames" since:"4.2" doc:"the same by their names"`
 	UserDataID     cloud.ID          `api:"userdataid" ref:"userdata" since:"4.18" doc:"kept user-data of the owner, instead of userdata"`
 	UserDataValues map[string]string `api:"userdatadetails,map" since:"4.18" doc:"values of the variables of the user-data, which guests find in their meta-data"`
@@ -157,13 +157,13 @@ func affinityGroups(r store.Reader, account *cloud.Account, ids []cloud.ID, name
 	}
 	for _, id := range ids {
 		g, ok := tables.AffinityGroups.Get(r, id)
-		if !ok || g.AccountID != account.ID {
+		if !ok || !compute.MayJoin(r, account.ID, account.DomainID, g) {
 			return nil, api.NoEntity("affinitygroupids", id)
 		}
 		groups = append(groups, g)
 	}
 	for _, name := range names {
-		g, ok := tables.AffinityGroups.First(r, "account", store.K(account.ID, name))
+		g, ok := compute.FindAffinityGroup(r, account, name)
 		if !ok {
 			return nil, cloud.Errorf(cloud.Invalid, "Unable to find group by name %s for account %s", name, account.Name)
 		}

@@ -29,7 +29,7 @@ type listParams struct {
 	TemplateID  cloud.ID   `api:"templateid" ref:"template,use" doc:"VMs made from this template"`
 	OfferingID  cloud.ID   `api:"serviceofferingid" ref:"serviceoffering,use" since:"4.4" doc:"VMs of this service offering"`
 	GroupID     cloud.ID   `api:"groupid" ref:"instancegroup" doc:"VMs of this instance group"`
-	AffinityID  cloud.ID   `api:"affinitygroupid" ref:"affinitygroup" since:"4.2" doc:"VMs of this affinity group"`
+	AffinityID  cloud.ID   `api:"affinitygroupid" ref:"affinitygroup,use" since:"4.2" doc:"VMs of this affinity group"`
 	KeptID      cloud.ID   `api:"userdataid" ref:"userdata" since:"4.20" doc:"VMs with this kept user-data"`
 	KeyPair     string     `api:"keypair" since:"4.2" doc:"VMs deployed with this SSH key pair"`
 	Hypervisor  string     `api:"hypervisor" doc:"VMs of this kind of hypervisor"`

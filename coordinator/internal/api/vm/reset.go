@@ -113,7 +113,7 @@ func (h handlers) resetUserData() api.Command {
 
 type affinityParams struct {
 	ID    cloud.ID   `api:"id,required" ref:"virtualmachine" doc:"the VM"`
-	IDs   []cloud.ID `api:"affinitygroupids" ref:"affinitygroup" doc:"the groups it is to be in; none takes it out of all"`
+	IDs   []cloud.ID `api:"affinitygroupids" ref:"affinitygroup,use" doc:"the groups it is to be in; none takes it out of all"`
 	Names []string   `api:"affinitygroupnames" doc:"the same by their names"`
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
+	"github.com/wispcloud/wisp/coordinator/internal/api/dedication"
 	"github.com/wispcloud/wisp/coordinator/internal/api/event"
 	"github.com/wispcloud/wisp/coordinator/internal/api/group"
 	"github.com/wispcloud/wisp/coordinator/internal/api/offering"
@@ -121,7 +122,7 @@ func newWorld(t testing.TB) *world {
 				Usage:           func(vm cloud.ID) (*hostspec.VmUsage, bool) { u, ok := w.usage[vm]; return u, ok },
 				DefaultNetworks: func(store.Reader, *cloud.Account, *cloud.Zone) ([]*cloud.Network, error) { return nil, nil },
 			}), volume.Commands(), offering.Commands(), sshkey.Commands(), event.Commands(),
-				group.Commands(), userdata.Commands(userdata.Deps{Area: w.area}))
+				group.Commands(), dedication.Commands(), userdata.Commands(userdata.Deps{Area: w.area}))
 		},
 	})
 	user, other := w.Users["a-user"].Account, w.Users["b-user"].Account

@@ -14,12 +14,17 @@ var InstanceGroups = store.Define(store.Def[cloud.InstanceGroup]{
 	},
 })
 
-// AffinityGroups keeps cloud.AffinityGroup rows.
+// AffinityGroups keeps cloud.AffinityGroup rows. The owner in the index is the account, or the domain of a group without one.
 var AffinityGroups = store.Define(store.Def[cloud.AffinityGroup]{
 	Name: "affinity_group",
 	ID:   func(r *cloud.AffinityGroup) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.AffinityGroup]{
-		{Name: "account", Unique: true, Key: func(r *cloud.AffinityGroup) store.Key { return store.K(r.AccountID, r.Name) }},
+		{Name: "account", Unique: true, Key: func(r *cloud.AffinityGroup) store.Key {
+			if r.AccountID.IsZero() {
+				return store.K(r.DomainID, r.Name)
+			}
+			return store.K(r.AccountID, r.Name)
+		}},
 	},
 })
 

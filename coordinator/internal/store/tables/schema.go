@@ -30,6 +30,7 @@ func Schema() []store.AnyTable {
 		Hosts,
 		HostCapacities,
 		HostUsages,
+		Dedications,
 		JoinTokens,
 		Authorities,
 		RevokedCertificates,
