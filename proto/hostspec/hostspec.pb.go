@@ -670,7 +670,10 @@ type Network struct {
 	Number uint32 `protobuf:"varint,9,opt,name=number,proto3" json:"number,omitempty"`
 	// Rises when the namespace of the services shall be replaced by a new one that is ready before the old one goes
 	// (restartNetwork with cleanup). MACs and addresses stay.
-	Incarnation   uint64 `protobuf:"varint,10,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation uint64 `protobuf:"varint,10,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Legs that are made like those above, but are down and in no bridge: the router's, while it gets ready to replace one
+	// elsewhere, or while one elsewhere is to replace it. An agent that does not know of them makes none, which plugs in none.
+	StandbyLegs   []*Leg `protobuf:"bytes,11,rep,name=standby_legs,json=standbyLegs,proto3" json:"standby_legs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +776,13 @@ func (x *Network) GetIncarnation() uint64 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *Network) GetStandbyLegs() []*Leg {
+	if x != nil {
+		return x.StandbyLegs
+	}
+	return nil
 }
 
 // Leg is one veth pair from a bridge of the host into the network's namespace.
@@ -2172,9 +2182,12 @@ type SystemVMObservation struct {
 	// Its guest and public NICs have carrier (not standby).
 	Connected bool `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
 	// Version of the image it was booted from.
-	ImageVersion  string `protobuf:"bytes,4,opt,name=image_version,json=imageVersion,proto3" json:"image_version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ImageVersion string `protobuf:"bytes,4,opt,name=image_version,json=imageVersion,proto3" json:"image_version,omitempty"`
+	// Newest generation that has it on standby and under which its guest and public NICs were seen without carrier, with
+	// nothing under way that could give them any.
+	UnpluggedGeneration uint64 `protobuf:"varint,5,opt,name=unplugged_generation,json=unpluggedGeneration,proto3" json:"unplugged_generation,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *SystemVMObservation) Reset() {
@@ -2233,6 +2246,13 @@ func (x *SystemVMObservation) GetImageVersion() string {
 		return x.ImageVersion
 	}
 	return ""
+}
+
+func (x *SystemVMObservation) GetUnpluggedGeneration() uint64 {
+	if x != nil {
+		return x.UnpluggedGeneration
+	}
+	return 0
 }
 
 type ObjectObservation struct {
@@ -2322,9 +2342,11 @@ type NetworkObservation struct {
 	// Drift repaired since the agent started (bridge, tunnel, tap, namespace, process).
 	Repairs uint64 `protobuf:"varint,5,opt,name=repairs,proto3" json:"repairs,omitempty"`
 	// Incarnation of the namespace that services speaks for. 0 for the first; an agent that does not know of incarnations never confirms a replacement.
-	Incarnation   uint64 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Incarnation uint64 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Newest generation whose links are as wanted: standby legs of it are out of their bridges.
+	LinksGeneration uint64 `protobuf:"varint,7,opt,name=links_generation,json=linksGeneration,proto3" json:"links_generation,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NetworkObservation) Reset() {
@@ -2395,6 +2417,13 @@ func (x *NetworkObservation) GetRepairs() uint64 {
 func (x *NetworkObservation) GetIncarnation() uint64 {
 	if x != nil {
 		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *NetworkObservation) GetLinksGeneration() uint64 {
+	if x != nil {
+		return x.LinksGeneration
 	}
 	return 0
 }
@@ -2513,7 +2542,7 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"size_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12!\n" +
 	"\fimage_sha256\x18\x04 \x01(\tR\vimageSha256\x12!\n" +
 	"\fimage_format\x18\x05 \x01(\tR\vimageFormat\x12\x18\n" +
-	"\aremoved\x18\x06 \x01(\bR\aremoved\"\xb1\x02\n" +
+	"\aremoved\x18\x06 \x01(\bR\aremoved\"\xe3\x02\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\tisolation\x18\x02 \x01(\x0e2\x13.hostspec.IsolationR\tisolation\x12\x18\n" +
@@ -2525,7 +2554,8 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x04legs\x18\b \x03(\v2\r.hostspec.LegR\x04legs\x12\x16\n" +
 	"\x06number\x18\t \x01(\rR\x06number\x12 \n" +
 	"\vincarnation\x18\n" +
-	" \x01(\x04R\vincarnation\"s\n" +
+	" \x01(\x04R\vincarnation\x120\n" +
+	"\fstandby_legs\x18\v \x03(\v2\r.hostspec.LegR\vstandbyLegs\"s\n" +
 	"\x03Leg\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
@@ -2681,25 +2711,27 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\rdisk_read_ops\x18\x05 \x01(\x04R\vdiskReadOps\x12$\n" +
 	"\x0edisk_write_ops\x18\x06 \x01(\x04R\fdiskWriteOps\x12$\n" +
 	"\x0enetwork_rx_kib\x18\a \x01(\x04R\fnetworkRxKib\x12$\n" +
-	"\x0enetwork_tx_kib\x18\b \x01(\x04R\fnetworkTxKib\"\xbf\x01\n" +
+	"\x0enetwork_tx_kib\x18\b \x01(\x04R\fnetworkTxKib\"\xf2\x01\n" +
 	"\x13SystemVMObservation\x123\n" +
 	"\x02vm\x18\x01 \x01(\v2#.hostspec.VirtualMachineObservationR\x02vm\x120\n" +
 	"\bservices\x18\x02 \x01(\v2\x14.netspec.ObservationR\bservices\x12\x1c\n" +
 	"\tconnected\x18\x03 \x01(\bR\tconnected\x12#\n" +
-	"\rimage_version\x18\x04 \x01(\tR\fimageVersion\"y\n" +
+	"\rimage_version\x18\x04 \x01(\tR\fimageVersion\x121\n" +
+	"\x14unplugged_generation\x18\x05 \x01(\x04R\x13unpluggedGeneration\"y\n" +
 	"\x11ObjectObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
-	"\x04gone\x18\x05 \x01(\bR\x04gone\"\xbe\x01\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\"\xe9\x01\n" +
 	"\x12NetworkObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x120\n" +
 	"\bservices\x18\x04 \x01(\v2\x14.netspec.ObservationR\bservices\x12\x18\n" +
 	"\arepairs\x18\x05 \x01(\x04R\arepairs\x12 \n" +
-	"\vincarnation\x18\x06 \x01(\x04R\vincarnation\"\x93\x01\n" +
+	"\vincarnation\x18\x06 \x01(\x04R\vincarnation\x12)\n" +
+	"\x10links_generation\x18\a \x01(\x04R\x0flinksGeneration\"\x93\x01\n" +
 	"\x0fPoolObservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
@@ -2788,31 +2820,32 @@ var file_hostspec_hostspec_proto_depIdxs = []int32{
 	1,  // 7: hostspec.Network.isolation:type_name -> hostspec.Isolation
 	25, // 8: hostspec.Network.services:type_name -> netspec.NetSpec
 	10, // 9: hostspec.Network.legs:type_name -> hostspec.Leg
-	2,  // 10: hostspec.VirtualMachine.power:type_name -> hostspec.PowerState
-	12, // 11: hostspec.VirtualMachine.disks:type_name -> hostspec.Disk
-	13, // 12: hostspec.VirtualMachine.nics:type_name -> hostspec.Nic
-	2,  // 13: hostspec.SystemVM.power:type_name -> hostspec.PowerState
-	15, // 14: hostspec.SystemVM.nics:type_name -> hostspec.SystemNic
-	25, // 15: hostspec.SystemVM.services:type_name -> netspec.NetSpec
-	17, // 16: hostspec.HostObservation.facts:type_name -> hostspec.HostFacts
-	19, // 17: hostspec.HostObservation.vms:type_name -> hostspec.VirtualMachineObservation
-	22, // 18: hostspec.HostObservation.volumes:type_name -> hostspec.ObjectObservation
-	22, // 19: hostspec.HostObservation.images:type_name -> hostspec.ObjectObservation
-	23, // 20: hostspec.HostObservation.networks:type_name -> hostspec.NetworkObservation
-	24, // 21: hostspec.HostObservation.pools:type_name -> hostspec.PoolObservation
-	18, // 22: hostspec.HostObservation.usage:type_name -> hostspec.HostUsage
-	21, // 23: hostspec.HostObservation.system_vms:type_name -> hostspec.SystemVMObservation
-	3,  // 24: hostspec.VirtualMachineObservation.state:type_name -> hostspec.VmState
-	4,  // 25: hostspec.VirtualMachineObservation.stop_cause:type_name -> hostspec.StopCause
-	20, // 26: hostspec.VirtualMachineObservation.usage:type_name -> hostspec.VmUsage
-	19, // 27: hostspec.SystemVMObservation.vm:type_name -> hostspec.VirtualMachineObservation
-	26, // 28: hostspec.SystemVMObservation.services:type_name -> netspec.Observation
-	26, // 29: hostspec.NetworkObservation.services:type_name -> netspec.Observation
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	10, // 10: hostspec.Network.standby_legs:type_name -> hostspec.Leg
+	2,  // 11: hostspec.VirtualMachine.power:type_name -> hostspec.PowerState
+	12, // 12: hostspec.VirtualMachine.disks:type_name -> hostspec.Disk
+	13, // 13: hostspec.VirtualMachine.nics:type_name -> hostspec.Nic
+	2,  // 14: hostspec.SystemVM.power:type_name -> hostspec.PowerState
+	15, // 15: hostspec.SystemVM.nics:type_name -> hostspec.SystemNic
+	25, // 16: hostspec.SystemVM.services:type_name -> netspec.NetSpec
+	17, // 17: hostspec.HostObservation.facts:type_name -> hostspec.HostFacts
+	19, // 18: hostspec.HostObservation.vms:type_name -> hostspec.VirtualMachineObservation
+	22, // 19: hostspec.HostObservation.volumes:type_name -> hostspec.ObjectObservation
+	22, // 20: hostspec.HostObservation.images:type_name -> hostspec.ObjectObservation
+	23, // 21: hostspec.HostObservation.networks:type_name -> hostspec.NetworkObservation
+	24, // 22: hostspec.HostObservation.pools:type_name -> hostspec.PoolObservation
+	18, // 23: hostspec.HostObservation.usage:type_name -> hostspec.HostUsage
+	21, // 24: hostspec.HostObservation.system_vms:type_name -> hostspec.SystemVMObservation
+	3,  // 25: hostspec.VirtualMachineObservation.state:type_name -> hostspec.VmState
+	4,  // 26: hostspec.VirtualMachineObservation.stop_cause:type_name -> hostspec.StopCause
+	20, // 27: hostspec.VirtualMachineObservation.usage:type_name -> hostspec.VmUsage
+	19, // 28: hostspec.SystemVMObservation.vm:type_name -> hostspec.VirtualMachineObservation
+	26, // 29: hostspec.SystemVMObservation.services:type_name -> netspec.Observation
+	26, // 30: hostspec.NetworkObservation.services:type_name -> netspec.Observation
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_hostspec_hostspec_proto_init() }

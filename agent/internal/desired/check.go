@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -195,14 +196,14 @@ func (s *State) checkNetwork(n *hostspec.Network) error {
 			return fmt.Errorf("peer %q is no address of a host", printable(peer))
 		}
 	}
-	if err := checkLegs(n.GetLegs()); err != nil {
+	if err := checkLegs(slices.Concat(n.GetLegs(), n.GetStandbyLegs())); err != nil {
 		return err
 	}
 	if services := n.GetServices(); services != nil {
 		if services.GetNetworkId() != n.GetId() {
 			return fmt.Errorf("services name network %q", printable(services.GetNetworkId()))
 		}
-	} else if len(n.GetLegs()) != 0 {
+	} else if len(n.GetLegs())+len(n.GetStandbyLegs()) != 0 {
 		return errors.New("legs without services to use them")
 	}
 	return nil

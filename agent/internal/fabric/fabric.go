@@ -21,7 +21,7 @@ type Fabric struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	made    map[string]bool
+	made    map[string]string // legs of the networks that were whole
 	repairs map[string]uint64
 }
 
@@ -40,7 +40,7 @@ func New(c Config) *Fabric {
 	if c.Holder == nil {
 		c.Holder = func(string) int { return 0 }
 	}
-	return &Fabric{config: c, log: c.Log, made: map[string]bool{}, repairs: map[string]uint64{}}
+	return &Fabric{config: c, log: c.Log, made: map[string]string{}, repairs: map[string]uint64{}}
 }
 
 // Want is all that Apply needs to know.
@@ -100,12 +100,12 @@ func (f *Fabric) Apply(ctx context.Context, want Want) (map[string]Result, error
 		}
 		changed, err := f.applyNetwork(shot, n, p, want.Taps, kept)
 		id := n.GetId()
-		if changed && f.made[id] && len(p.others) == 0 {
+		if changed && f.made[id] == legsText(n) && len(p.others) == 0 {
 			f.repairs[id]++
 			f.log.Warn("repaired network", "network", id, "repairs", f.repairs[id])
 		}
 		if err == nil {
-			f.made[id] = true
+			f.made[id] = legsText(n)
 		} else {
 			err = fmt.Errorf("make network %s: %w", id, err)
 		}

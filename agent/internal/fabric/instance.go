@@ -53,7 +53,7 @@ func (s *snapshot) plan(n *hostspec.Network, want Want, kept map[string]bool) (p
 		}
 		// Names of namespaces are longer than those of links can be.
 		kept[NamespaceName(id)] = true
-		for _, leg := range n.GetLegs() {
+		for _, leg := range legsOf(n) {
 			kept[legName(id, leg.GetName())] = true
 		}
 	}
@@ -71,7 +71,12 @@ func (p plan) instances() []string {
 	return []string{p.serving, p.wanted}
 }
 
-// connected tells whether a leg of an instance is in a bridge.
+// legsOf are all legs of a network, those on standby among them.
+func legsOf(n *hostspec.Network) []*hostspec.Leg {
+	return slices.Concat(n.GetLegs(), n.GetStandbyLegs())
+}
+
+// connected tells whether a leg of an instance is in a bridge. Legs on standby say nothing: they are in none, or will be.
 func (s *snapshot) connected(n *hostspec.Network, instance string) bool {
 	return slices.ContainsFunc(n.GetLegs(), func(leg *hostspec.Leg) bool {
 		l := s.byName[legName(instance, leg.GetName())]
@@ -90,7 +95,7 @@ func (f *Fabric) applyInstances(shot *snapshot, n *hostspec.Network, p plan, bri
 		if id == p.serving {
 			continue
 		}
-		for _, leg := range n.GetLegs() {
+		for _, leg := range legsOf(n) {
 			have := shot.byName[legName(id, leg.GetName())]
 			if have == nil || !shot.ours(have) {
 				continue

@@ -3,6 +3,7 @@ package fabric
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -232,5 +233,73 @@ func TestReplacementIsNoRepair(t *testing.T) {
 	}
 	if _, err := f.Apply(t.Context(), Want{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestStandbyLegs: the router's legs of a namespace that gets ready to replace another host's router, or makes room for
+// one, are made and are in no bridge; the local services' leg stays. None of that is a repair.
+func TestStandbyLegs(t *testing.T) {
+	f := newUnderlay(t)
+	plugged := func(instance string) string {
+		t.Helper()
+		shot, err := look()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var words []string
+		for _, leg := range incarnated(0).GetLegs() {
+			l := shot.byName[legName(instance, leg.GetName())]
+			switch {
+			case l == nil:
+				words = append(words, "none")
+			case l.Attrs().MasterIndex != 0 && l.Attrs().Flags&net.FlagUp != 0:
+				words = append(words, leg.GetName())
+			case l.Attrs().MasterIndex == 0 && l.Attrs().Flags&net.FlagUp == 0:
+				words = append(words, "-")
+			default:
+				words = append(words, "half")
+			}
+		}
+		return strings.Join(words, " ")
+	}
+	first, second := id(1), netrun.Instance(id(1), 1)
+	for _, s := range []struct {
+		name        string
+		do          []string
+		standby     bool
+		incarnation uint64
+		ready       bool
+		running     []string
+		want        string // of the first, of the second
+		serving     string
+		repairs     uint64
+	}{
+		{"on standby", nil, true, 0, true, nil, "svc0 - -, none none none", first, 0},
+		{"somebody plugs a leg in", []string{"link", "set", legName(first, "gw0"), "master", "wbr1", "up"}, true, 0, true, []string{first}, "svc0 - -, none none none", first, 1},
+		{"in charge", nil, false, 0, true, []string{first}, "svc0 gw0 pub0, none none none", first, 1},
+		{"makes room", nil, true, 0, true, []string{first}, "svc0 - -, none none none", first, 1},
+		{"replaced meanwhile", nil, true, 1, false, []string{first}, "svc0 - -, - - -", first, 1},
+		{"by one that is ready", nil, true, 1, true, []string{first, second}, "- - -, svc0 - -", second, 1},
+		{"which stays in charge", nil, false, 1, true, []string{second}, "none none none, svc0 gw0 pub0", second, 1},
+	} {
+		if s.do != nil {
+			ip(t, s.do...)
+		}
+		n := incarnated(s.incarnation)
+		if s.standby {
+			n.Legs, n.StandbyLegs = n.GetLegs()[:1], n.GetLegs()[1:]
+		}
+		want := Want{Networks: []*hostspec.Network{n}, Ready: map[string]bool{id(1): s.ready}, Running: map[string]bool{}}
+		for _, instance := range s.running {
+			want.Running[instance] = true
+		}
+		results, err := f.Apply(t.Context(), want)
+		if err != nil || results[id(1)].Err != nil {
+			t.Fatal(s.name, err, results[id(1)].Err)
+		}
+		r := results[id(1)]
+		if got := plugged(first) + ", " + plugged(second); got != s.want || r.Serving != s.serving || r.Repairs != s.repairs {
+			t.Errorf("%s: %s, serving %s, %d repairs; want %s, %s, %d", s.name, got, r.Serving, r.Repairs, s.want, s.serving, s.repairs)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sort"
 	"strings"
 
@@ -155,13 +156,15 @@ func networkMTU(n *hostspec.Network, underlay Underlay) uint32 {
 }
 
 // legLinks are the veth pairs into the namespace of one instance of the services, and what a tagged leg on a foreign
-// bridge needs. off: the instance is not in charge.
+// bridge needs. off: the instance is not in charge. Legs on standby are off in every instance, and first: they may have
+// to make room for others.
 func legLinks(n *hostspec.Network, instance string, own Link, off bool) []Link {
 	var links []Link
-	for _, leg := range n.GetLegs() {
+	standby := len(n.GetStandbyLegs())
+	for i, leg := range slices.Concat(n.GetStandbyLegs(), n.GetLegs()) {
 		l := Link{
 			Name: legName(instance, leg.GetName()), Sort: Veth, Alias: "wisp network " + instance + " leg " + leg.GetName(),
-			MTU: own.MTU, Master: own.Name, Off: off, Isolated: leg.GetIsolated(),
+			MTU: own.MTU, Master: own.Name, Off: off || i < standby, Isolated: leg.GetIsolated(),
 			Peer: leg.GetName(), PeerMAC: strings.ToLower(leg.GetMac()), PeerNamespace: NamespaceName(instance),
 		}
 		if leg.GetBridge() != "" {
@@ -175,6 +178,18 @@ func legLinks(n *hostspec.Network, instance string, own Link, off bool) []Link {
 		links = append(links, l)
 	}
 	return links
+}
+
+// legsText tells legs and their standby apart from others: what changes them is no repair.
+func legsText(n *hostspec.Network) string {
+	text := "legs"
+	for _, leg := range n.GetLegs() {
+		text += " " + leg.GetName()
+	}
+	for _, leg := range n.GetStandbyLegs() {
+		text += " -" + leg.GetName()
+	}
+	return text
 }
 
 func alias(n *hostspec.Network, what string) string { return "wisp network " + n.GetId() + " " + what }

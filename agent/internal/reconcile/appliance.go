@@ -124,6 +124,28 @@ func connected(want *hostspec.SystemVM, seen *domain.Seen) bool {
 	return true
 }
 
+// standbys are the system VMs on standby, and whether no step of each is under way: one begun under an older generation
+// may plug it in yet. It is asked before domains are looked at, since only this lane begins steps.
+func (l *Loop) standbys(s *desired.State) map[string]bool {
+	list := map[string]bool{}
+	for id, want := range s.SystemVMs {
+		if want.GetStandby() {
+			list[id] = !l.tasks.compute.busy(desired.Key{Kind: desired.SystemVM, ID: id})
+		}
+	}
+	return list
+}
+
+// unplugged says whether none of a system VM's guest and public NICs has carrier. One that does not run has none.
+func unplugged(s *desired.State, id string, seen map[string]domain.Seen) bool {
+	d, ok := seen[id]
+	if !ok || !d.Active {
+		return true
+	}
+	taps, _ := dataTaps(s, s.SystemVMs[id])
+	return !slices.ContainsFunc(taps, func(t string) bool { return slices.Contains(d.Taps, t) && !slices.Contains(d.Unlinked, t) })
+}
+
 // connect takes carrier and bridge from system VMs that shall not serve (any more), and then gives them to those that
 // shall: in one pass, so that a successor follows within milliseconds. It says whether something is still to be done.
 func (l *Loop) connect(ctx context.Context, s *desired.State, seen map[string]domain.Seen) (waiting bool) {

@@ -55,6 +55,9 @@ type board struct {
 	vms        map[string]VMStatus
 	seen       map[string]domain.Seen
 	computeErr error
+	// Newest generations that have a system VM on standby and under which it was seen without carrier, with no step of it
+	// under way that could give it any.
+	unplugged map[string]uint64
 	// Generations under which links and domains were looked at, and under which all VMs were.
 	networkAt, computeAt, computeDone uint64
 	looked                            bool
@@ -76,7 +79,7 @@ func newBoard(changed func()) *board {
 	}
 	return &board{
 		changed: changed, objects: map[desired.Key]Status{}, networks: map[string]fabric.Result{},
-		vms: map[string]VMStatus{}, seen: map[string]domain.Seen{}, since: map[string]time.Time{}, runs: map[string]run{},
+		vms: map[string]VMStatus{}, seen: map[string]domain.Seen{}, unplugged: map[string]uint64{}, since: map[string]time.Time{}, runs: map[string]run{},
 	}
 }
 
@@ -129,6 +132,27 @@ func (b *board) passedCompute(generation uint64) {
 	}
 }
 
+// putUnplugged notes which of the system VMs on standby were seen unplugged under this generation, and forgets those
+// that are not on standby.
+func (b *board) putUnplugged(standby map[string]bool, generation uint64) {
+	b.mu.Lock()
+	turned := false
+	for id := range b.unplugged {
+		if _, ok := standby[id]; !ok {
+			delete(b.unplugged, id)
+		}
+	}
+	for id, off := range standby {
+		if off && b.unplugged[id] != generation {
+			b.unplugged[id], turned = generation, true
+		}
+	}
+	b.mu.Unlock()
+	if turned {
+		b.changed()
+	}
+}
+
 func (b *board) dropVM(id string) {
 	b.mu.Lock()
 	_, ok := b.vms[id]
@@ -166,6 +190,8 @@ type Snapshot struct {
 	NetworkErr error
 	VMs        map[string]VMStatus
 	ComputeErr error
+	// Newest generations that have a system VM on standby and under which it was seen unplugged, by its id.
+	Unplugged map[string]uint64
 	// Generations the statuses of networks and VMs are of.
 	NetworkAt uint64
 	ComputeAt uint64
@@ -181,6 +207,6 @@ func (l *Loop) Snapshot() Snapshot {
 	return Snapshot{
 		Objects: maps.Clone(b.objects), Networks: maps.Clone(b.networks), NetworkErr: b.networkErr,
 		VMs: maps.Clone(b.vms), ComputeErr: b.computeErr, NetworkAt: b.networkAt, ComputeAt: b.computeDone,
-		Removing: l.removing.Load(),
+		Unplugged: maps.Clone(b.unplugged), Removing: l.removing.Load(),
 	}
 }

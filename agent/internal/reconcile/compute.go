@@ -33,6 +33,7 @@ func (l *Loop) passCompute(ctx context.Context) time.Duration {
 	if s == nil {
 		return 0
 	}
+	standby := l.standbys(s)
 	list, err := l.config.Hypervisor.List(ctx)
 	if ctx.Err() != nil {
 		return 0
@@ -42,6 +43,10 @@ func (l *Loop) passCompute(ctx context.Context) time.Duration {
 		return time.Second
 	}
 	l.waiting.Store(true)
+	for id, steady := range standby {
+		standby[id] = steady && unplugged(s, id, seen)
+	}
+	l.board.putUnplugged(standby, s.Generation)
 	waiting := l.connect(ctx, s, seen)
 	for id, want := range s.VMs {
 		waiting = l.passMachine(ctx, l.guest(s, want), find(seen, id)) || waiting

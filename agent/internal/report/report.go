@@ -145,6 +145,9 @@ func (r *Reporter) networks(o *hostspec.HostObservation, state *desired.State, s
 		status := r.s.Services(serving)
 		n.Services, n.Incarnation = status.Observation, netrun.IncarnationOf(serving)
 		n.Repairs = result.Repairs + status.Restarts
+		if done && result.Err == nil {
+			n.LinksGeneration = shot.NetworkAt
+		}
 		n.Ready = done && result.Err == nil && (state.Networks[id].GetServices() == nil || status.Applied && serving == wanted)
 		switch {
 		case result.Err != nil:

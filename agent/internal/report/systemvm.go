@@ -15,7 +15,7 @@ func (r *Reporter) systemVMs(o *hostspec.HostObservation, state *desired.State, 
 	for _, id := range ids(state, desired.SystemVM, state.SystemVMs) {
 		st, want := shot.VMs[id], state.SystemVMs[id]
 		v := observeVM(id, st)
-		s := &hostspec.SystemVMObservation{Vm: v, Connected: st.Connected, ImageVersion: st.ImageVersion}
+		s := &hostspec.SystemVMObservation{Vm: v, Connected: st.Connected, ImageVersion: st.ImageVersion, UnpluggedGeneration: shot.Unplugged[id]}
 		o.SystemVms = append(o.SystemVms, s)
 		if problem := state.Problems[desired.Key{Kind: desired.SystemVM, ID: id}]; problem != nil {
 			v.State, v.Error = hostspec.VmState_VM_STATE_FAILED, problem.Error()

@@ -209,14 +209,14 @@ type Router struct {
 	// AppliedGeneration is the newest transition of the network that it has confirmed.
 	AppliedGeneration uint64 `row:"18"`
 	Incarnation       uint64 `row:"19"`
-	// Standby has the guest and public NICs unplugged: it is getting ready to replace the network's router, or, with
-	// Retiring, it was replaced and waits for the new one to be confirmed.
+	// Standby has the guest and public NICs unplugged: it is getting ready to replace the network's router. Retiring is
+	// the one that it replaces, once it is ready: unplugged as well, and in charge until its host has said so.
 	Standby  bool `row:"20"`
 	Retiring bool `row:"21"`
 	// Destroying removes the row when it has stopped.
 	Destroying bool `row:"22"`
 	ForcedStop bool `row:"23"`
-	// Since is when it became standby, or was last started.
+	// Since is when it became standby, began to retire, or was last started.
 	Since time.Time `row:"24"`
 
 	// What follows is of system VMs only.

@@ -120,9 +120,10 @@ func room(r store.Reader, account cloud.ID, have int, what string) error {
 // ConfirmWait is how long a job of this area may wait for a host.
 func ConfirmWait(r store.Reader) time.Duration { return confirmWait.Duration(r) }
 
-// ReplaceWait is how long a job may wait for a router that replaces another one, and be confirmed.
+// ReplaceWait is how long a job may wait for a router that replaces another one: to be ready, for the other one to be
+// unplugged, and to be confirmed.
 func ReplaceWait(r store.Reader) time.Duration {
-	return replaceWait.Duration(r) + confirmWait.Duration(r)
+	return replaceWait.Duration(r) + 2*confirmWait.Duration(r)
 }
 
 // next hands out the next number of a sequence, from 1.

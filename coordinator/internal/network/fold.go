@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -40,8 +41,11 @@ func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) 
 			continue
 		}
 		errs = append(errs, foldPasswords(tx, n, host, o.GetServices().GetPasswordsTaken()))
-		if rt, ok := RouterOf(tx, n.ID); ok && rt.HostID == host && rt.Placement == cloud.OnHost && carried(n) {
-			errs = append(errs, a.foldRouter(tx, n, rt, o))
+		for _, of := range slices.Collect(tables.Routers.IDs(tx, "network", store.K(n.ID))) {
+			// What is read about the one may put the other in its place.
+			if rt, ok := tables.Routers.Get(tx, of); ok && rt.HostID == host && rt.Placement == cloud.OnHost && carried(n) {
+				errs = append(errs, a.foldRouter(tx, n, rt, o, obs.GetSettledGeneration()))
+			}
 		}
 	}
 	for _, o := range obs.GetSystemVms() {
@@ -58,7 +62,7 @@ func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) 
 		if !ok {
 			continue
 		}
-		errs = append(errs, foldPasswords(tx, n, host, o.GetServices().GetPasswordsTaken()), a.foldSystemVM(tx, n, rt, o))
+		errs = append(errs, foldPasswords(tx, n, host, o.GetServices().GetPasswordsTaken()), a.foldSystemVM(tx, n, rt, o, obs.GetSettledGeneration()))
 	}
 	for rt := range tables.Routers.By(tx, "host", store.K(host)) {
 		if !rt.Standby {
@@ -68,23 +72,30 @@ func (a *Area) Fold(tx *store.Tx, host cloud.ID, obs *hostspec.HostObservation) 
 	return errors.Join(errs...)
 }
 
-// foldRouter reads what the host of a router that is a namespace says about a network it carries.
-func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.NetworkObservation) error {
+// foldRouter reads what the host of a router that is a namespace says about a network it carries. settled is the host's
+// settled generation.
+func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.NetworkObservation, settled uint64) error {
 	s := o.GetServices()
 	applied := s.GetAppliedGeneration()
 	if v := s.GetVersion(); v != "" {
 		rt.Version = bounded(v)
 	}
 	rt.Error = trouble(o)
+	if rt.Retiring {
+		return a.foldRetiring(tx, n, rt, max(o.GetLinksGeneration(), settled))
+	}
 	// The namespace of before answers until the new one is in charge.
 	current := o.GetIncarnation() >= n.Incarnation
 	if applied >= n.PendingIndex && rt.Error == "" && current {
+		if rt.Standby {
+			return a.handOver(tx, n, rt)
+		}
 		if rt.State == cloud.VMStopping {
 			return a.stopped(tx, n, rt)
 		}
 		return a.confirm(tx, n, rt, applied)
 	}
-	if err := tables.Routers.Put(tx, rt); err != nil {
+	if err := tables.Routers.Put(tx, rt); err != nil || rt.Standby {
 		return err
 	}
 	return a.settleRows(tx, n, applied)

@@ -14,8 +14,8 @@ import (
 // restartPause is the least time between two starts of a system VM that does not stay up.
 const restartPause = 10 * time.Second
 
-// foldSystemVM reads what a host says about a router that is a system VM there.
-func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.SystemVMObservation) error {
+// foldSystemVM reads what a host says about a router that is a system VM there. settled is the host's settled generation.
+func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.SystemVMObservation, settled uint64) error {
 	rt.Connected = o.GetConnected()
 	if v := o.GetImageVersion(); v != "" {
 		rt.ImageVersion = bounded(v)
@@ -25,6 +25,9 @@ func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o 
 	}
 	if !carried(n) {
 		return tables.Routers.Put(tx, rt)
+	}
+	if rt.Retiring {
+		return a.foldRetiring(tx, n, rt, unpluggedIn(o, settled))
 	}
 	vm := o.GetVm()
 	state := vm.GetState()
@@ -51,7 +54,7 @@ func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o 
 		}
 		rt.Error = bounded(vm.GetError())
 		if rt.Standby {
-			return a.failStandby(tx, rt, rt.Error)
+			return a.failStandby(tx, n, rt, rt.Error)
 		}
 		rt.Evicting, rt.State = true, cloud.VMStarting
 		return tables.Routers.Put(tx, rt)
@@ -59,6 +62,15 @@ func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o 
 		return a.foldAlive(tx, n, rt, o)
 	}
 	return a.foldPending(tx, rt, vm)
+}
+
+// unpluggedIn is the generation from which a system VM on standby is known to be unplugged. Agents that do not say have
+// settled a spec only when it is as wanted.
+func unpluggedIn(o *hostspec.SystemVMObservation, settled uint64) uint64 {
+	if o.GetConnected() {
+		settled = 0
+	}
+	return max(o.GetUnpluggedGeneration(), settled)
 }
 
 // foldPending keeps the reason why a system VM does not run yet.
@@ -81,7 +93,7 @@ func (a *Area) foldDied(tx *store.Tx, n *cloud.Network, rt *cloud.Router, vm *ho
 		text = "its domain died by itself"
 	}
 	if rt.Standby {
-		return a.failStandby(tx, rt, text)
+		return a.failStandby(tx, n, rt, text)
 	}
 	rt.StartEpoch++
 	rt.Since, rt.State, rt.Error = tx.Now(), cloud.VMStarting, text
@@ -116,9 +128,9 @@ func (a *Area) foldAlive(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *ho
 	}
 	ready := rt.Error == "" && rt.ObservedBoot >= rt.BootEpoch && s.GetAppliedGeneration() >= n.PendingIndex
 	switch {
-	case rt.Retiring || !ready:
+	case !ready:
 	case rt.Standby:
-		return a.takeOver(tx, n, rt)
+		return a.handOver(tx, n, rt)
 	case rt.Connected:
 		return a.confirm(tx, n, rt, s.GetAppliedGeneration())
 	}
@@ -135,11 +147,6 @@ func (a *Area) confirm(tx *store.Tx, n *cloud.Network, rt *cloud.Router, applied
 	if n.State == cloud.NetworkImplementing {
 		n.State, n.StateSince = cloud.NetworkImplemented, tx.Now()
 		if err := tables.Networks.Put(tx, n); err != nil {
-			return err
-		}
-	}
-	if old, ok := tables.Routers.First(tx, "network", store.K(n.ID, true)); ok && old.Retiring {
-		if err := a.drop(tx, old); err != nil {
 			return err
 		}
 	}

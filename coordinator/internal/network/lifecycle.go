@@ -53,10 +53,9 @@ func RouterOf(r store.Reader, network cloud.ID) (*cloud.Router, bool) {
 	return tables.Routers.First(r, "network", store.K(network, false))
 }
 
-// SuccessorOf gives the router that is getting ready to replace a network's.
+// SuccessorOf gives the router that is getting ready to replace a network's, or failed to.
 func SuccessorOf(r store.Reader, network cloud.ID) (*cloud.Router, bool) {
-	rt, ok := tables.Routers.First(r, "network", store.K(network, true))
-	return rt, ok && !rt.Retiring
+	return tables.Routers.First(r, "network", store.K(network, true))
 }
 
 // Prepare makes the networks of a VM ready to be carried by vm.HostID: segment, router, source NAT address; a router that
@@ -251,8 +250,8 @@ func (a *Area) Delete(tx *store.Tx, n *cloud.Network) error {
 // shutdown stops carrying a network.
 func (a *Area) shutdown(tx *store.Tx, n *cloud.Network) error {
 	n.IdleSince = time.Time{}
-	if rt, ok := tables.Routers.First(tx, "network", store.K(n.ID, true)); ok {
-		if err := a.drop(tx, rt); err != nil {
+	if s, ok := SuccessorOf(tx, n.ID); ok {
+		if err := a.drop(tx, s); err != nil {
 			return err
 		}
 	}
@@ -260,7 +259,7 @@ func (a *Area) shutdown(tx *store.Tx, n *cloud.Network) error {
 	if !ok {
 		return a.unimplement(tx, n)
 	}
-	rt.State = cloud.VMStopping
+	rt.State, rt.Retiring = cloud.VMStopping, false
 	if err := tables.Routers.Put(tx, rt); err != nil {
 		return err
 	}

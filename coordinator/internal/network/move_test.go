@@ -114,7 +114,7 @@ func TestMoveThatFails(t *testing.T) {
 	w.setHost(w.hosts[1], func(h *cloud.Host) { h.Status = cloud.HostDown })
 	w.tend()
 	over, why := w.routerStep(old, cloud.ID{}, w.area.MoveRouterStep)
-	if want := "The migration of the router failed, and the router of before goes on: router r-2-VM did not become ready: its host is gone"; !over || why != want {
+	if want := "The migration of the router failed, and the router of before goes on: router r-2-VM on host h2, which is Down, did not become ready: its host is gone"; !over || why != want {
 		t.Errorf("job: %v %q", over, why)
 	}
 	w.observe(w.hosts[0])

@@ -50,12 +50,17 @@ func (a *Area) Render(r store.Reader, host cloud.ID, n *cloud.Network) *hostspec
 	}
 	spec.Legs = []*hostspec.Leg{{Name: serviceLink, Mac: alloc.FormatMAC(n.ServiceMAC), Isolated: true}}
 	if v.isRouter {
-		spec.Legs = append(spec.Legs, &hostspec.Leg{Name: guestLink, Mac: alloc.FormatMAC(n.GatewayMAC)})
+		legs := []*hostspec.Leg{{Name: guestLink, Mac: alloc.FormatMAC(n.GatewayMAC)}}
 		if len(v.public) > 0 {
-			spec.Legs = append(spec.Legs, &hostspec.Leg{
+			legs = append(legs, &hostspec.Leg{
 				Name: publicLink, Mac: alloc.FormatMAC(v.router.PublicMAC),
 				Bridge: publicBridge(r, v.public[0].ip.PhysicalNetworkID), Vlan: TagOf(v.public[0].of.VLAN),
 			})
+		}
+		if v.unplugged {
+			spec.StandbyLegs = legs
+		} else {
+			spec.Legs = append(spec.Legs, legs...)
 		}
 	}
 	spec.Services = v.services()
@@ -70,16 +75,21 @@ type rendering struct {
 	host cloud.ID
 	n    *cloud.Network
 
-	offering *cloud.NetworkOffering
-	zone     *cloud.Zone
-	router   *cloud.Router
-	isRouter bool // the router is a namespace on this host, or what is rendered is the system VM
-	here     bool // a VM of the network is on this host
-	plugged  bool // a router that is a system VM is on this host
-	guests   []guest
-	hosts    map[cloud.ID]bool // all that carry the network
-	public   []address         // the source NAT address first
+	offering  *cloud.NetworkOffering
+	zone      *cloud.Zone
+	router    *cloud.Router
+	isRouter  bool // a router is a namespace on this host, or what is rendered is the system VM
+	unplugged bool // that namespace gets ready to replace a router, or makes room for one
+	here      bool // a VM of the network is on this host
+	plugged   bool // a router that is a system VM is on this host
+	guests    []guest
+	hosts     map[cloud.ID]bool // all that carry the network
+	public    []address         // the source NAT address first
 }
+
+// unplugged tells whether a router is on its host without being heard in the network: at no time are two of a network's
+// plugged in, for one is on standby, and the one in charge leaves it only when nothing else is plugged in.
+func unplugged(rt *cloud.Router) bool { return rt.Standby || rt.Retiring }
 
 type guest struct {
 	nic *cloud.NIC
@@ -118,10 +128,11 @@ func (v *rendering) load() {
 		}
 		v.hosts[rt.HostID] = true
 		here := rt.HostID == v.host
-		if rt.Placement == cloud.InVM {
+		switch {
+		case rt.Placement == cloud.InVM:
 			v.plugged = v.plugged || here
-		} else {
-			v.isRouter = here && rt.State != cloud.VMStopping && rt.State != cloud.VMStopped
+		case here && rt.State != cloud.VMStopping && rt.State != cloud.VMStopped:
+			v.isRouter, v.unplugged = true, unplugged(rt)
 		}
 		if !rt.Standby {
 			v.router = rt

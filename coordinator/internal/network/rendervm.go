@@ -64,7 +64,7 @@ func (v *rendering) systemVM(rt *cloud.Router) (*hostspec.SystemVM, error) {
 	m := &hostspec.SystemVM{
 		Id: rt.ID.String(), InstanceName: rt.Name, Power: hostspec.PowerState_POWER_STATE_RUNNING, BootEpoch: rt.BootEpoch,
 		StartEpoch: rt.StartEpoch, Vcpus: rt.CPUs, CpuMhz: rt.CPUMHz, MemoryMib: rt.MemoryMiB, ImageSha256: rt.SHA256,
-		PoolId: rt.PoolID.String(), Standby: rt.Standby, VncPassword: vnc, StopGraceSeconds: stopGrace,
+		PoolId: rt.PoolID.String(), Standby: unplugged(rt), VncPassword: vnc, StopGraceSeconds: stopGrace,
 	}
 	if rt.State == cloud.VMStopping || rt.Evicting {
 		m.Power = hostspec.PowerState_POWER_STATE_STOPPED

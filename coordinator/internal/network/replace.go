@@ -2,6 +2,8 @@ package network
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/job"
@@ -64,39 +66,38 @@ type successor struct {
 	offering  cloud.ID // its size
 }
 
-// replace begins to replace a router that has a host.
-//
-//   - host by host: the agent does it by itself, told by the network's incarnation.
-//   - by a system VM: a second row is on standby until its host says that its services are applied; then takeOver.
-//   - a system VM by host: a namespace is ready in milliseconds, hence it is in charge at once; the system VM is
-//     disconnected in the same generation and goes when the namespace is confirmed.
+// replace begins to replace a router that has a host by another one. A namespace by another one on the
+// same host is the agent's own work, told by the network's incarnation. Else a second row is on standby until its host
+// says that its services are applied; then handOver.
 func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to successor) error {
-	if failed, ok := tables.Routers.First(tx, "network", store.K(n.ID, true)); ok {
+	if failed, ok := SuccessorOf(tx, n.ID); ok {
 		if err := a.drop(tx, failed); err != nil {
 			return err
 		}
 	}
 	if to.placement == cloud.OnHost && rt.Placement == cloud.OnHost {
-		return a.renew(tx, n, rt)
+		h, err := chooseHost(tx, n, rt.HostID)
+		if err != nil {
+			return err
+		}
+		if h.ID == rt.HostID {
+			rt.Error = ""
+			if err := tables.Routers.Put(tx, rt); err != nil {
+				return err
+			}
+			return transition(tx, n, n.State)
+		}
 	}
-	fresh, err := newRouter(tx, n)
+	fresh, err := newRouter(tx, n, to.placement)
 	if err != nil {
 		return err
 	}
-	fresh.Placement, fresh.PublicMAC, fresh.OfferingID, fresh.State = to.placement, rt.PublicMAC, rt.OfferingID, cloud.VMStarting
+	fresh.PublicMAC, fresh.OfferingID, fresh.State, fresh.Standby = rt.PublicMAC, rt.OfferingID, cloud.VMStarting, true
 	if !to.offering.IsZero() {
 		fresh.OfferingID = to.offering
 	}
 	if err := a.home(tx, n, fresh, wish{prefer: rt.HostID, only: to.only, leave: to.leave}); err != nil {
 		return err
-	}
-	if to.placement == cloud.InVM {
-		fresh.Standby = true
-	} else {
-		rt.Standby, rt.Retiring, rt.Since = true, true, tx.Now()
-		if err := tables.Routers.Put(tx, rt); err != nil {
-			return err
-		}
 	}
 	if err := tables.Routers.Put(tx, fresh); err != nil {
 		return err
@@ -104,26 +105,37 @@ func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to succ
 	return transition(tx, n, n.State)
 }
 
-// renew replaces a namespace by another one on the same host, or, where that takes no routers any more, elsewhere.
-func (a *Area) renew(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error {
-	h, err := chooseHost(tx, n, rt.HostID)
-	if err != nil {
+// handOver begins to put a router in charge that was on standby and is ready. Two system VMs on one host are swapped by
+// its agent, which disconnects the one before it connects the other. Else the old router has to be unplugged first: it
+// retires, and foldRetiring goes on when its host has said so. Two machines with one address are worse than none.
+func (a *Area) handOver(tx *store.Tx, n *cloud.Network, fresh *cloud.Router) error {
+	old, ok := RouterOf(tx, n.ID)
+	swapped := ok && old.HostID == fresh.HostID && old.Placement == cloud.InVM && fresh.Placement == cloud.InVM
+	if !ok || swapped || old.HostID.IsZero() || gone(tx, old.HostID) {
+		return a.takeOver(tx, n, fresh)
+	}
+	if err := tables.Routers.Put(tx, fresh); err != nil || old.Retiring {
 		return err
 	}
-	to := n.State
-	if h.ID != rt.HostID {
-		rt.HostID, rt.PodID, rt.State = h.ID, h.PodID, cloud.VMStarting
-		to = cloud.NetworkImplementing
-	}
-	rt.Error = ""
-	if err := tables.Routers.Put(tx, rt); err != nil {
+	old.Retiring, old.Since = true, tx.Now()
+	if err := tables.Routers.Put(tx, old); err != nil {
 		return err
 	}
-	return transition(tx, n, to)
+	return transition(tx, n, n.State)
 }
 
-// takeOver puts a router that was on standby in charge, in one commit with the end of the old one: an agent that has
-// both disconnects the one before it connects the other.
+// foldRetiring reads that a router which is to be replaced is unplugged on its host in every spec from a generation on.
+func (a *Area) foldRetiring(tx *store.Tx, n *cloud.Network, rt *cloud.Router, unplugged uint64) error {
+	if err := tables.Routers.Put(tx, rt); err != nil || unplugged < n.PendingIndex {
+		return err
+	}
+	if s, ok := SuccessorOf(tx, n.ID); ok && s.State != cloud.VMError {
+		return a.takeOver(tx, n, s)
+	}
+	return a.plugBack(tx, n)
+}
+
+// takeOver puts a router that was on standby in charge, in one commit with the end of the old one.
 func (a *Area) takeOver(tx *store.Tx, n *cloud.Network, fresh *cloud.Router) error {
 	if old, ok := RouterOf(tx, n.ID); ok {
 		fresh.PublicMAC = old.PublicMAC
@@ -138,31 +150,69 @@ func (a *Area) takeOver(tx *store.Tx, n *cloud.Network, fresh *cloud.Router) err
 	return transition(tx, n, n.State)
 }
 
-// failStandby gives up a router on standby. Its row says why until the job that waits for it, or Tend, removes it. One
-// that is retiring has nobody waiting.
-func (a *Area) failStandby(tx *store.Tx, rt *cloud.Router, why string) error {
-	if rt.Retiring {
-		return a.drop(tx, rt)
+// plugBack has a router that was to be replaced go on. Its successor was never plugged in.
+func (a *Area) plugBack(tx *store.Tx, n *cloud.Network) error {
+	old, ok := RouterOf(tx, n.ID)
+	if !ok || !old.Retiring {
+		return nil
 	}
-	if err := a.unhome(tx, rt); err != nil {
+	old.Retiring = false
+	if err := tables.Routers.Put(tx, old); err != nil {
 		return err
 	}
-	rt.State, rt.Error = cloud.VMError, why
-	return tables.Routers.Put(tx, rt)
+	return transition(tx, n, n.State)
 }
 
-// giveUpStandbys removes what no job has removed in time.
-func (a *Area) giveUpStandbys(tx *store.Tx) error {
-	wait := ReplaceWait(tx)
-	for rt := range tables.Routers.By(tx, "standby", nil) { // in the order of time
-		if tx.Now().Sub(rt.Since) < wait {
-			return nil
+// failStandby gives up a router on standby; the old one goes on. Its row says why until the job that waits for it, or
+// Tend, removes it. why is what is wrong with it, "" where it is the old one that is waited for.
+func (a *Area) failStandby(tx *store.Tx, n *cloud.Network, s *cloud.Router, why string) error {
+	s.Error = why
+	why = whyNotReplaced(tx, n, s)
+	if err := a.unhome(tx, s); err != nil {
+		return err
+	}
+	s.State, s.Error = cloud.VMError, why
+	if err := tables.Routers.Put(tx, s); err != nil {
+		return err
+	}
+	return a.plugBack(tx, n)
+}
+
+// giveUp removes a router on standby; the old one goes on.
+func (a *Area) giveUp(tx *store.Tx, n *cloud.Network, s *cloud.Router) error {
+	if err := a.drop(tx, s); err != nil {
+		return err
+	}
+	return a.plugBack(tx, n)
+}
+
+// tendStandbys ends what no job has ended in time.
+func (a *Area) tendStandbys(tx *store.Tx) error {
+	for _, s := range slices.Collect(tables.Routers.By(tx, "standby", nil)) {
+		n, ok := tables.Networks.Get(tx, s.NetworkID)
+		var err error
+		switch {
+		case !ok:
+			err = a.drop(tx, s)
+		case tx.Now().Sub(s.Since) >= ReplaceWait(tx):
+			err = a.giveUp(tx, n, s)
+		case s.State != cloud.VMError && lateBy(tx, n, s) >= 0:
+			err = a.failStandby(tx, n, s, s.Error)
 		}
-		if err := a.drop(tx, rt); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lateBy is how long a replacement has taken beyond what is allowed for the step it is in: router.replace.wait until the
+// successor is ready, network.confirm.wait until the old router is unplugged. Negative while there is time.
+func lateBy(r *store.Tx, n *cloud.Network, s *cloud.Router) time.Duration {
+	if old, ok := RouterOf(r, n.ID); ok && old.Retiring {
+		return r.Now().Sub(old.Since) - confirmWait.Duration(r)
+	}
+	return r.Now().Sub(s.Since) - replaceWait.Duration(r)
 }
 
 // Restarted tells whether the router that runs began after the last Restart, and nothing is left of one before.
@@ -191,12 +241,12 @@ func (a *Area) awaitRestart(tx *store.Tx, network cloud.ID, expired bool, what s
 		return job.Fail(cloud.Errorf(cloud.Unavailable, "The network was deleted or shut down")), nil
 	}
 	if s, ok := SuccessorOf(tx, n.ID); ok {
-		overdue := !expired && tx.Now().Sub(s.Since) >= replaceWait.Duration(tx)
-		if s.State == cloud.VMError || expired || overdue {
-			why := whyNotReady(tx, s)
-			return job.Fail(cloud.Errorf(cloud.Unavailable, "%s failed, and the router of before goes on: %s", what, why)), a.drop(tx, s)
+		late := lateBy(tx, n, s)
+		if s.State == cloud.VMError || expired || late >= 0 {
+			why := whyNotReplaced(tx, n, s)
+			return job.Fail(cloud.Errorf(cloud.Unavailable, "%s failed, and the router of before goes on: %s", what, why)), a.giveUp(tx, n, s)
 		}
-		return job.WaitFor(s.Since.Add(replaceWait.Duration(tx)).Sub(tx.Now()), n.ID, s.ID), nil
+		return job.WaitFor(-late, n.ID, s.ID), nil
 	}
 	rt, ok := RouterOf(tx, n.ID)
 	switch {
@@ -212,7 +262,18 @@ func (a *Area) awaitRestart(tx *store.Tx, network cloud.ID, expired bool, what s
 	return job.WaitOn(n.ID), nil
 }
 
-func whyNotReady(r store.Reader, s *cloud.Router) string {
+// whyNotReplaced says what a replacement waits for, or failed by.
+func whyNotReplaced(r store.Reader, n *cloud.Network, s *cloud.Router) string {
+	if s.State == cloud.VMError {
+		return s.Error
+	}
+	if old, ok := RouterOf(r, n.ID); ok && old.Retiring && s.Error == "" {
+		text := "host " + old.HostID.String()
+		if h, ok := tables.Hosts.Get(r, old.HostID); ok {
+			text = "host " + h.Name + ", which is " + h.Status.String() + ","
+		}
+		return text + " has not confirmed that router " + old.Name + " is unplugged there, and router " + s.Name + " must not be plugged in beside it"
+	}
 	text := "router " + s.Name
 	if h, ok := tables.Hosts.Get(r, s.HostID); ok {
 		text += fmt.Sprintf(" on host %s, which is %s,", h.Name, h.Status)

@@ -22,7 +22,7 @@ func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error
 	rt, ok := RouterOf(tx, n.ID)
 	if !ok {
 		var err error
-		if rt, err = newRouter(tx, n); err != nil {
+		if rt, err = newRouter(tx, n, placement(tx, n)); err != nil {
 			return err
 		}
 	}
@@ -40,14 +40,14 @@ func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error
 }
 
 // newRouter makes the row of a router that has no host yet.
-func newRouter(tx *store.Tx, n *cloud.Network) (*cloud.Router, error) {
+func newRouter(tx *store.Tx, n *cloud.Network, placement string) (*cloud.Router, error) {
 	number, err := next(tx, "router.number")
 	if err != nil {
 		return nil, err
 	}
 	return &cloud.Router{
 		ID: tx.NewID(), Name: fmt.Sprintf("r-%d-VM", number), NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID,
-		ZoneID: n.ZoneID, Placement: placement(tx, n), PublicMAC: newMAC(tx), Created: tx.Now(), Number: number,
+		ZoneID: n.ZoneID, Placement: placement, PublicMAC: newMAC(tx), Created: tx.Now(), Number: number,
 	}, nil
 }
 
@@ -112,7 +112,7 @@ func (a *Area) Tend(tx *store.Tx) error {
 	if err := a.rehome(tx); err != nil {
 		return err
 	}
-	if err := a.giveUpStandbys(tx); err != nil {
+	if err := a.tendStandbys(tx); err != nil {
 		return err
 	}
 	for n := range tables.Networks.By(tx, "leaving", nil) {
@@ -169,11 +169,14 @@ func (a *Area) rehome(tx *store.Tx) error {
 func (a *Area) rehomeOne(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error {
 	switch {
 	case rt.Standby:
-		return a.failStandby(tx, rt, "its host is gone")
+		return a.failStandby(tx, n, rt, "its host is gone")
 	case rt.State == cloud.VMStopping:
 		return a.stopped(tx, n, rt)
 	case rt.State == cloud.VMStopped:
 		return nil
+	}
+	if s, ok := SuccessorOf(tx, n.ID); ok && s.State != cloud.VMError && !gone(tx, s.HostID) {
+		return a.takeOver(tx, n, s) // there is no other any more, whether this one is ready or not
 	}
 	if err := a.unhome(tx, rt); err != nil {
 		return err

@@ -93,12 +93,12 @@ func (a *Area) StopRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 	if err != nil {
 		return err
 	}
-	if s, ok := tables.Routers.First(tx, "network", store.K(n.ID, true)); ok {
+	if s, ok := SuccessorOf(tx, n.ID); ok {
 		if err := a.drop(tx, s); err != nil {
 			return err
 		}
 	}
-	rt.State, rt.ForcedStop, rt.Error = cloud.VMStopping, forced, ""
+	rt.State, rt.Retiring, rt.ForcedStop, rt.Error = cloud.VMStopping, false, forced, ""
 	if rt.HostID.IsZero() || gone(tx, rt.HostID) || !carried(n) {
 		return a.stopped(tx, n, rt)
 	}
@@ -186,7 +186,7 @@ func (a *Area) RebootRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 		rt.ForcedStop = forced
 	case forced:
 		n.Incarnation++
-		return a.renew(tx, n, rt)
+		return a.replace(tx, n, rt, successor{placement: cloud.OnHost})
 	default:
 		n.Restarts++
 	}

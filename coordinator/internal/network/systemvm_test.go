@@ -307,12 +307,12 @@ func TestReplacementThatFails(t *testing.T) {
 			w.foldVM(fresh, func(o *hostspec.SystemVMObservation) {
 				o.Vm.State, o.Vm.Error = hostspec.VmState_VM_STATE_FAILED, "root.squashfs does not have its checksum"
 			})
-		}, "router r-2-VM did not become ready: root.squashfs does not have its checksum"},
+		}, "router r-2-VM on host h1, which is Up, did not become ready: root.squashfs does not have its checksum"},
 		{"died", func(w *world, fresh *cloud.Router) {
 			w.foldVM(fresh, func(o *hostspec.SystemVMObservation) {
 				o.Vm.State, o.Vm.StopCause = hostspec.VmState_VM_STATE_STOPPED, hostspec.StopCause_STOP_CAUSE_CRASHED
 			})
-		}, "router r-2-VM did not become ready: its domain died by itself"},
+		}, "router r-2-VM on host h1, which is Up, did not become ready: its domain died by itself"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newVMWorld(t, 1)
@@ -361,8 +361,12 @@ func TestPlacementChangesOnRestart(t *testing.T) {
 		t.Errorf("the namespace is no router any more: %v", legs)
 	}
 	w.settle()
-	if legs := w.render(w.hosts[0])[0].GetLegs(); len(legs) != 1 {
-		t.Errorf("the namespace is a router still: %v", legs)
+	if n := w.render(w.hosts[0])[0]; len(n.GetLegs()) != 1 || len(n.GetStandbyLegs()) != 2 || !w.renderSystem(w.hosts[0]).GetSystemVms()[0].GetStandby() {
+		t.Errorf("the namespace is not unplugged, or the system VM not on standby still: %v", n)
+	}
+	w.settle()
+	if n := w.render(w.hosts[0])[0]; len(n.GetLegs()) != 1 || len(n.GetStandbyLegs()) != 0 {
+		t.Errorf("the namespace is a router still: %v", n)
 	}
 	w.settle()
 	rt := w.router(n.ID)
@@ -371,12 +375,17 @@ func TestPlacementChangesOnRestart(t *testing.T) {
 	}
 	w.set("router.placement", "host")
 	w.restart(n.ID)
-	if vm := w.renderSystem(w.hosts[0]).GetSystemVms()[0]; !vm.GetStandby() || len(w.render(w.hosts[0])[0].GetLegs()) != 3 {
+	if vm := w.renderSystem(w.hosts[0]).GetSystemVms()[0]; vm.GetStandby() || len(w.render(w.hosts[0])[0].GetStandbyLegs()) != 2 {
+		t.Errorf("the namespace is not on standby beside the system VM: %v", vm)
+	}
+	w.settle()
+	if vm := w.renderSystem(w.hosts[0]).GetSystemVms()[0]; !vm.GetStandby() || len(w.render(w.hosts[0])[0].GetStandbyLegs()) != 2 {
 		t.Errorf("the system VM is not disconnected: %v", vm)
 	}
 	if over, _ := w.tryStep(n.ID, false, w.area.RestartStep); over {
 		t.Error("over before the host confirmed")
 	}
+	w.settle()
 	w.settle()
 	rt = w.router(n.ID)
 	if over, why := w.tryStep(n.ID, false, w.area.RestartStep); !over || why != "" || rt.Placement != "host" || rt.PublicMAC != mac ||
@@ -491,7 +500,7 @@ func TestStandbyLosesItsHost(t *testing.T) {
 	w.setHost(w.hosts[1], func(h *cloud.Host) { h.Status = cloud.HostDown })
 	w.tend()
 	over, why := w.tryStep(n.ID, false, w.area.RestartStep)
-	if !over || !strings.HasSuffix(why, "router r-2-VM did not become ready: its host is gone") {
+	if !over || !strings.HasSuffix(why, "router r-2-VM on host h2, which is Down, did not become ready: its host is gone") {
 		t.Errorf("job: %v %s", over, why)
 	}
 	w.observe(w.hosts[0])

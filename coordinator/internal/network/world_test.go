@@ -255,14 +255,18 @@ func (w *world) observation(host cloud.ID) *hostspec.HostObservation {
 	o := &hostspec.HostObservation{HostId: host.String(), AcceptedGeneration: w.read().Index(), SettledGeneration: w.read().Index()}
 	for _, n := range w.render(host) {
 		o.Networks = append(o.Networks, &hostspec.NetworkObservation{
-			Id: n.GetId(), Ready: true, Incarnation: n.GetIncarnation(),
+			Id: n.GetId(), Ready: true, Incarnation: n.GetIncarnation(), LinksGeneration: w.read().Index(),
 			Services: &netspec.Observation{
 				NetworkId: n.GetId(), AppliedGeneration: n.GetServices().GetGeneration(), TriedGeneration: n.GetServices().GetGeneration(), Version: "1.0",
 			},
 		})
 	}
 	for _, vm := range w.renderSystem(host).GetSystemVms() {
-		o.SystemVms = append(o.SystemVms, booted(vm))
+		s := booted(vm)
+		if vm.GetStandby() {
+			s.UnpluggedGeneration = w.read().Index()
+		}
+		o.SystemVms = append(o.SystemVms, s)
 	}
 	return o
 }
