@@ -39,9 +39,6 @@ func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o 
 			return a.stopped(tx, n, rt)
 		}
 		rt.Avoid = append(rt.Avoid, rt.HostID)
-		if err := a.unhome(tx, rt); err != nil {
-			return err
-		}
 		rt.State = cloud.VMStarting
 		return a.rehomeOne(tx, n, rt)
 	}
@@ -100,10 +97,7 @@ func (a *Area) foldDied(tx *store.Tx, n *cloud.Network, rt *cloud.Router, vm *ho
 	if err := tables.Routers.Put(tx, rt); err != nil {
 		return err
 	}
-	return a.Event(tx, &cloud.Event{
-		Type: "ROUTER.HA", Level: cloud.EventWarn, State: cloud.EventCompleted, AccountID: rt.AccountID, DomainID: rt.DomainID,
-		ResourceID: rt.ID, Description: fmt.Sprintf("Router %s of network %s is started again: %s", rt.Name, n.Name, text),
-	})
+	return a.tellHA(tx, rt, fmt.Sprintf("Router %s of network %s is started again: %s", rt.Name, n.Name, text))
 }
 
 // foldAlive reads about a system VM that is up: whether its services have made true what they shall.

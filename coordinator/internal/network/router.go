@@ -178,6 +178,7 @@ func (a *Area) rehomeOne(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error
 	if s, ok := SuccessorOf(tx, n.ID); ok && s.State != cloud.VMError && !gone(tx, s.HostID) {
 		return a.takeOver(tx, n, s) // there is no other any more, whether this one is ready or not
 	}
+	why := whyLeft(tx, rt)
 	if err := a.unhome(tx, rt); err != nil {
 		return err
 	}
@@ -196,7 +197,37 @@ func (a *Area) rehomeOne(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error
 	if err := tables.Routers.Put(tx, rt); err != nil {
 		return err
 	}
+	h, _ := tables.Hosts.Get(tx, rt.HostID) // home has just chosen it
+	if err := a.tellHA(tx, rt, fmt.Sprintf("Router %s of network %s is started on host %s: %s", rt.Name, n.Name, h.Name, why)); err != nil {
+		return err
+	}
 	return transition(tx, n, cloud.NetworkImplementing)
+}
+
+// whyLeft says why a router gets another host.
+func whyLeft(r store.Reader, rt *cloud.Router) string {
+	h, ok := tables.Hosts.Get(r, rt.HostID)
+	switch {
+	case rt.HostID.IsZero() && rt.Error != "":
+		return "there was none before (" + rt.Error + ")"
+	case rt.HostID.IsZero():
+		return "the one before was given up"
+	case !ok:
+		return "the one before was removed"
+	case gone(r, h.ID):
+		return "host " + h.Name + " is " + h.Status.String()
+	case len(rt.Avoid) > 0:
+		return fmt.Sprintf("host %s cannot run it (%s)", h.Name, rt.Error)
+	}
+	return "it left host " + h.Name
+}
+
+// tellHA writes that a router was started by itself.
+func (a *Area) tellHA(tx *store.Tx, rt *cloud.Router, what string) error {
+	return a.Event(tx, &cloud.Event{
+		Type: "ROUTER.HA", Level: cloud.EventWarn, State: cloud.EventCompleted, AccountID: rt.AccountID, DomainID: rt.DomainID,
+		ResourceID: rt.ID, Description: what,
+	})
 }
 
 // orphans lists the routers of dead and removed hosts, without walking over those of living ones.

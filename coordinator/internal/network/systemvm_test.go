@@ -486,6 +486,15 @@ func TestSystemVMThatDies(t *testing.T) {
 	w.observe(w.hosts[1])
 	w.hosts = w.hosts[1:]
 	w.expect(n.ID, "Implemented segment=5000 router=Running on h2")
+	want := []string{
+		"ROUTER.HA Router r-1-VM of network net is started again: its domain died by itself",
+		"ROUTER.HA Router r-1-VM of network net is started on host h2: host h1 cannot run it (no kvm)",
+		"ROUTER.HA Router r-1-VM of network net is started on host h1: host h2 is Down",
+		"ROUTER.HA Router r-1-VM of network net is started on host h2: the one before was given up",
+	}
+	if diff := cmp.Diff(want, w.events); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // The host of a standby dies: the job says so, the router in charge goes on.
