@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,13 +133,24 @@ func TestContents(t *testing.T) {
 		t.Fatal(err)
 	}
 	have := map[string]bool{}
+	var programs []string
 	for line := range strings.Lines(string(out)) {
 		_, p, _ := strings.Cut(line, "squashfs-root")
 		p, _, _ = strings.Cut(strings.TrimSpace(p), " -> ")
 		have[p] = true
 		if mode := line[:min(10, len(line))]; strings.ContainsAny(mode, "sS") {
 			t.Errorf("set-user-id or set-group-id: %s", strings.TrimSpace(line))
+		} else if mode[0] == '-' && strings.Contains(mode, "x") && !strings.Contains(filepath.Base(p), ".so") {
+			programs = append(programs, p)
 		}
+	}
+	// All that can be run by itself. busybox is the debug console's; names that lead to these are links.
+	slices.Sort(programs)
+	if diff := cmp.Diff([]string{
+		"/usr/bin/busybox", "/usr/lib/ipsec/charon", "/usr/sbin/conntrack", "/usr/sbin/haproxy", "/usr/sbin/ipset", "/usr/sbin/swanctl",
+		"/usr/sbin/wisp-init", "/usr/sbin/wisp-netsvc", "/usr/sbin/xtables-nft-multi",
+	}, programs); diff != "" {
+		t.Errorf("programs (-want +got):\n%s", diff)
 	}
 	for _, p := range []string{
 		"/usr/sbin/wisp-init", "/usr/sbin/wisp-netsvc", "/usr/sbin/modprobe", "/usr/sbin/iptables-restore", "/usr/sbin/ip6tables-restore",

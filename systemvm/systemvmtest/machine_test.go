@@ -2,6 +2,7 @@ package systemvmtest
 
 import (
 	"archive/tar"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -69,6 +70,7 @@ type machine struct {
 	log     string // file with what the console showed
 	console string // socket
 	channel string // socket
+	monitor string // socket
 }
 
 // boot starts the image in dir with the legs of w, which may be nil. restarts says whether the machine may start again by
@@ -84,6 +86,7 @@ func boot(t *testing.T, dir, cmdline string, w *matrix.World, restarts bool) *ma
 	m := &machine{
 		t: t, log: filepath.Join(sockets, "console.log"),
 		console: filepath.Join(sockets, "console"), channel: filepath.Join(sockets, "channel"),
+		monitor: filepath.Join(sockets, "monitor"),
 	}
 	argv := []string{
 		"qemu-system-x86_64", "-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", strconv.Itoa(systemvm.MemoryMiB),
@@ -93,7 +96,7 @@ func boot(t *testing.T, dir, cmdline string, w *matrix.World, restarts bool) *ma
 		"-chardev", "socket,id=serial,server=on,wait=off,path=" + m.console + ",logfile=" + m.log, "-serial", "chardev:serial",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=spec,server=on,wait=off,path=" + m.channel,
 		"-device", "virtserialport,chardev=spec,name=org.wispcloud.netspec.0",
-		"-device", "virtio-rng-pci", "-device", "pvpanic",
+		"-device", "virtio-rng-pci", "-device", "pvpanic", "-monitor", "unix:" + m.monitor + ",server=on,wait=off",
 	}
 	if !restarts {
 		argv = append(argv, "-no-reboot")
@@ -142,6 +145,34 @@ func (m *machine) waitEnd() {
 	m.t.Helper()
 	if err := m.process.Wait(bootLimit); err != nil {
 		m.t.Fatalf("the machine's end: %v", err)
+	}
+}
+
+// plug gives the legs that a machine on standby has not in the network their carrier, or takes it.
+func (m *machine) plug(in bool) {
+	m.t.Helper()
+	c, err := net.Dial("unix", m.monitor)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	answers := bufio.NewReader(c)
+	prompt := func() {
+		m.t.Helper()
+		if text, err := answers.ReadString(')'); err != nil || !strings.HasSuffix(text, "(qemu)") {
+			m.t.Fatalf("qemu's monitor: %q, %v", text, err)
+		}
+	}
+	prompt()
+	for i, leg := range matrix.Legs() {
+		if leg.Isolated {
+			continue
+		}
+		if _, err := fmt.Fprintf(c, "set_link n%d %s\n", i, map[bool]string{false: "off", true: "on"}[in]); err != nil {
+			m.t.Fatal(err)
+		}
+		prompt()
 	}
 }
 

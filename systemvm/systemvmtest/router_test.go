@@ -85,6 +85,11 @@ func TestRouter(t *testing.T) {
 		}
 	})
 
+	t.Run("plugged in", func(t *testing.T) {
+		matrix.Announced(t, w, peer, vm.plug)
+		matrix.Check(t, w)
+	})
+
 	t.Run("channel cut", func(t *testing.T) {
 		before := peer.Connects()
 		peer.Cut()
