@@ -82,6 +82,7 @@ var testDependencies = []dependency{
 	{paths("slapd"), []string{"slapd"}, "a real directory for logins in tests"},
 	{[]string{"/usr/share/bash-completion/bash_completion"}, []string{"bash-completion"}, "complete the words of wisp in tests"},
 	{paths("fish"), []string{"fish"}, "complete the words of wisp in tests"},
+	{paths("zsh"), []string{"zsh"}, "complete the words of wisp in tests"},
 	{paths("faketime"), []string{"faketime"}, "build an image on another day in tests"},
 	// The package with all collections, 250 MB: Debian has the CloudStack modules in no smaller one.
 	{

@@ -82,14 +82,23 @@ func TestCommandLine(t *testing.T) {
 		{"what the cloud refuses", "", []string{"delete", "zone", "id=01234567-89ab-4def-8123-456789abcdef"}, "", "due to incorrect long value format, or entity does not exist"},
 		{"a value from standard input", "north\n", []string{"list", "zones", "name=@-", "-o", "text", "-c", "name"}, "name = north\n", ""},
 		{"an output that there is not", "", []string{"list", "zones", "-o", "xml"}, "", `output "xml" is none of table`},
+		{"a verb alone", "", []string{"list"}, "", "what to list? One of: accounts, "},
+		{"no verb", "", []string{"lst"}, "", "the verbs are: activate, "},
+		{"a parameter that there is not", "", []string{"list", "zones", "wholly-other=x"}, "", "see wisp describe listZones"},
+		{"a column that there is not", "", []string{"list", "zones", "-o", "csv", "-c", "name,nmae"}, "name,nmae\nnorth,\n", "answers no nmae (did you mean name?)"},
+		{"flags of a line in a shell", "list zones -o csv -c name\nlist zones -c name\n", []string{"shell", "-o", "text"}, "name\nnorth\nname = north\n", ""},
+		{"a shell in a shell", "shell\n", []string{"shell"}, "", "this is a shell already"},
 		{"a pipe", "# a remark\nlist zones -x\n", []string{"shell"}, "", "line 2"},
 		{"a pipe of calls", "update zone id=" + id + " name='far north'\nlist zones name='far north'\n", []string{"shell", "-o", "csv", "-c", "name"}, "name\nfar north\nname\nfar north\n", ""},
 		{"describe", "", []string{"describe", "delete", "zone"}, "deleteZone: ", ""},
+		{"describe by help", "", []string{"help", "delete", "zone"}, "deleteZone: ", ""},
+		{"describe by --help", "", []string{"delete", "zone", "--help"}, "deleteZone: ", ""},
+		{"describe in a shell", "describe delete zone\n", []string{"shell"}, "deleteZone: ", ""},
 		{"profile that there is not", "", []string{"-p", "away", "list", "zones"}, "", `there is no profile "away"`},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			out, errs := l.run(t, x.in, x.args...)
-			if x.name == "describe" {
+			if strings.HasPrefix(x.name, "describe") {
 				out = out[:min(len(out), len(x.out))]
 			}
 			if d := cmp.Diff(x.out, out); d != "" {
@@ -116,6 +125,15 @@ func (l *line) testJob(t *testing.T) {
 	}
 	id, _ := l.run(t, "", "list", "accounts", "name=temp", "listall=true", "-o", "csv", "-c", "id")
 	id = strings.TrimSpace(strings.TrimPrefix(id, "id\n"))
+	for _, domain := range []string{"x.example", ""} { // an empty value takes away what is there
+		want := "name = temp\n"
+		if domain != "" {
+			want = "networkdomain = " + domain + "\n" + want
+		}
+		if out, errs := l.run(t, "", "update", "account", "id="+id, "networkdomain="+domain, "-o", "text", "-c", "networkdomain,name"); out != want {
+			t.Errorf("networkdomain=%s: %q %s", domain, out, errs)
+		}
+	}
 	if out, errs := l.run(t, "", "disable", "account", "id="+id, "lock=false"); errs != "" || !strings.Contains(out, `"disabled"`) {
 		t.Errorf("disable account: %s%s", out, errs)
 	}
@@ -152,6 +170,23 @@ func testProfiles(t *testing.T, endpoint, key, secret string) {
 	if out, errs := l.run(t, "", "-p", "monkey", "list", "domains", "filter=name"); out != "name\nROOT\n" {
 		t.Errorf("CloudMonkey's profile: %s%s", out, errs)
 	}
+	// CloudMonkey 5 had what holds for all profiles in a section of its own.
+	if err := os.MkdirAll(filepath.Join(home, ".cloudmonkey"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old := "[core]\nprofile = local\nasyncblock = true\n\n[ui]\ncolor = true\n\n[local]\nurl = " + endpoint + "\napikey = " + key + "\nsecretkey = " + secret + "\n\n" +
+		"[other]\nurl = http://127.0.0.1:1\napikey = x\nsecretkey = y\n"
+	if err := os.WriteFile(filepath.Join(home, ".cloudmonkey", "config"), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alone := newLine(t)
+	alone.env[0] = "HOME=" + t.TempDir()
+	if err := os.CopyFS(filepath.Join(strings.TrimPrefix(alone.env[0], "HOME="), ".cloudmonkey"), os.DirFS(filepath.Join(home, ".cloudmonkey"))); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs := alone.run(t, "", "list", "domains", "-o", "csv", "filter=name"); out != "name\nROOT\n" {
+		t.Errorf("the profile of CloudMonkey 5: %s%s", out, errs)
+	}
 	if out, _ := l.run(t, "", "profile", "list"); !strings.Contains(out, "here") || !strings.Contains(out, "monkey") {
 		t.Errorf("profile list: %s", out)
 	}
@@ -160,7 +195,7 @@ func testProfiles(t *testing.T, endpoint, key, secret string) {
 	}
 }
 
-// What bash and fish offer when a person presses tab.
+// What bash, fish and zsh offer when a person presses tab.
 func (l *line) testCompletion(t *testing.T, zone string) {
 	// Bash calls the function with the words cut at "=", and puts an offer in the place of the last piece.
 	bash := func(words ...string) string {
@@ -184,7 +219,31 @@ COMP_POINT=${#COMP_LINE}; __start_wisp; printf '%s\n' "${COMPREPLY[@]}"`
 		}
 		return strings.TrimSpace(out)
 	}
+	// Zsh completes at a terminal only: one of its own modules is the terminal, and a widget tells what the line has become.
+	zsh := func(typed string) string {
+		t.Helper()
+		told := filepath.Join(t.TempDir(), "line")
+		script := `zmodload zsh/zpty zsh/zselect
+zpty z "PS1= TERM=dumb zsh -f -i"
+zpty -w z "autoload -Uz compinit; compinit -u -D; source <(wisp completion zsh)
+report() { print -r -- \$BUFFER > $2 }; zle -N report; bindkey '^X' report; bindkey '^I' complete-word"
+zpty -w -n z "$1"$'\t\x18'
+for i in {1..600}; do [[ -s $2 ]] && break; zselect -t 5; done
+zpty -d z`
+		if _, errs := l.exec(t, "", "zsh", "-f", "-c", script, "zsh", typed, told); errs != "" {
+			t.Errorf("zsh %q: %s", typed, errs)
+		}
+		line, err := os.ReadFile(told)
+		if err != nil {
+			t.Errorf("zsh %q: %v", typed, err)
+		}
+		return strings.TrimSuffix(string(line), "\n")
+	}
 	for _, x := range []struct{ name, got, want string }{
+		{"a verb in zsh", zsh("wisp reconn"), "wisp reconnect "},
+		{"a noun in zsh", zsh("wisp delete zon"), "wisp delete zone "},
+		{"a parameter in zsh", zsh("wisp delete zone i"), "wisp delete zone id="},
+		{"a live id in zsh", zsh("wisp delete zone id="), "wisp delete zone id=" + zone + " "},
 		{"a noun in bash", bash("wisp", "delete", "zon"), "zone"},
 		{"a parameter in bash", bash("wisp", "delete", "zone", "i"), "id="},
 		{"a live id in bash", bash("wisp", "delete", "zone", "id", "="), zone},

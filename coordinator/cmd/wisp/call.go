@@ -12,6 +12,7 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,9 @@ func (p *program) cache() catalog.Cache {
 
 // open reads the profile and makes its client.
 func (p *program) open(ctx context.Context) (*session, error) {
+	if p.opened != nil && p.flags.profile == p.opened.flags.profile { // a line of a shell
+		return &session{program: p, profile: p.opened.profile, api: p.opened.api, known: p.opened.known}, nil
+	}
 	f, err := p.environment().Load(p.flags.profile)
 	if err != nil {
 		return nil, err
@@ -92,6 +96,9 @@ func (p *program) waiting(job string, since time.Duration) {
 // learn gets the list of commands, from the cache unless anew.
 func (s *session) learn(ctx context.Context, anew bool) error {
 	user := s.profile.Key + s.profile.User
+	if s.known != nil && !anew {
+		return nil
+	}
 	if !anew {
 		if s.known = s.cache().Load(s.profile.Endpoint, user, time.Now()); s.known != nil {
 			return nil
@@ -107,6 +114,9 @@ func (s *session) learn(ctx context.Context, anew bool) error {
 	}
 	if s.known, err = catalog.Parse(b); err != nil {
 		return err
+	}
+	if s.opened != nil {
+		s.opened.known = s.known
 	}
 	if err := s.cache().Save(s.profile.Endpoint, user, b); err != nil {
 		fmt.Fprintln(s.err, "wisp:", err)
@@ -143,7 +153,25 @@ func (s *session) call(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	return s.print(o, columns)
+	if err := s.print(o, columns); err != nil {
+		return err
+	}
+	s.remark(cmd, o, columns)
+	return nil
+}
+
+// remark tells a person what an answer does not show.
+func (s *session) remark(cmd *catalog.Command, o client.Object, columns []string) {
+	rows := output.Rows(o)
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool {
+		return slices.ContainsFunc(rows, func(r map[string]any) bool { _, has := r[c]; return has })
+	})
+	if none := cmd.Unknown(columns); len(none) > 0 {
+		fmt.Fprintf(s.err, "wisp: %s answers no %s; see wisp describe %s\n", cmd.Name, strings.Join(none, ", "), cmd.Name)
+	}
+	if len(rows) == 0 && s.person {
+		fmt.Fprintln(s.err, "none")
+	}
 }
 
 func unknown(c *catalog.Catalog, words []string) error {
@@ -155,6 +183,11 @@ func unknown(c *catalog.Catalog, words []string) error {
 		typed = append(typed, w)
 	}
 	text := fmt.Sprintf("there is no command %q, or it is not for you", strings.Join(typed, " "))
+	if len(typed) == 1 {
+		if nouns, _ := c.Nouns(typed[0]); len(nouns) > 0 {
+			return fmt.Errorf("what to %s? One of: %s", typed[0], strings.Join(nouns, ", "))
+		}
+	}
 	if like := c.Like(typed); len(like) > 0 {
 		return fmt.Errorf("%s; did you mean %s?", text, strings.Join(like, ", "))
 	}
@@ -163,7 +196,7 @@ func unknown(c *catalog.Catalog, words []string) error {
 			return fmt.Errorf("%s; %s goes with: %s", text, typed[0], strings.Join(nouns, ", "))
 		}
 	}
-	return fmt.Errorf("%s; wisp help lists the verbs", text)
+	return fmt.Errorf("%s; the verbs are: %s", text, strings.Join(c.Verbs(), ", "))
 }
 
 // parameters reads name=value words. filter= chooses columns, as in CloudMonkey.
@@ -304,20 +337,21 @@ func (p *program) completeWords(c *cobra.Command, before []string, begun string)
 func (p *program) shell() *cobra.Command {
 	return &cobra.Command{
 		Use: "shell", Short: "Read commands line by line, with history and tab completion", Args: cobra.NoArgs,
-		Long: "Reads lines like: list virtualmachines state=Running\nFrom a pipe it stops at the first command that fails.",
+		Long: "Reads lines like: list virtualmachines state=Running -o csv\nEverything but another shell or profile can be said there, as after wisp: help, describe, --no-wait, ...\n" +
+			"From a pipe it stops at the first command that fails; a person ends what runs with Ctrl-C, and the shell with exit.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := p.open(c.Context())
 			if err != nil {
 				return err
 			}
+			if err := s.learn(c.Context(), false); err != nil {
+				return err
+			}
 			sh := &shell.Shell{
-				In: p.in, Out: p.out, Err: p.err, Prompt: s.profile.Name + "> ", Run: s.call,
+				In: p.in, Out: p.out, Err: p.err, Prompt: s.profile.Name + "> ", Run: s.line,
 				Complete: func(ctx context.Context, before []string, begun string) []complete.Candidate {
 					ctx, cancel := context.WithTimeout(ctx, completionTime)
 					defer cancel()
-					if s.learn(ctx, false) != nil {
-						return nil
-					}
 					return complete.Completer{Catalog: s.known, Call: s.api.Call}.Words(ctx, before, begun)
 				},
 			}
@@ -332,39 +366,79 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// line runs one line of a shell: the same program over the session that is open, with flags of its own.
+func (s *session) line(ctx context.Context, words []string) error {
+	if words[0] == "shell" {
+		return errors.New("this is a shell already")
+	}
+	p := *s.program
+	p.opened = s
+	root := p.root()
+	root.SetArgs(words)
+	return root.ExecuteContext(ctx)
+}
+
 // describe prints what a command takes and answers.
 func (p *program) describe() *cobra.Command {
 	return &cobra.Command{
 		Use: "describe COMMAND", Short: "Tell what an API command takes and answers", Args: cobra.MinimumNArgs(1),
 		ValidArgsFunction: p.completeWords,
-		RunE: func(c *cobra.Command, args []string) error {
-			s, err := p.open(c.Context())
-			if err != nil {
-				return err
-			}
-			if err := s.learn(c.Context(), false); err != nil {
-				return err
-			}
-			cmd, _ := s.known.Match(args)
-			if cmd == nil {
-				return unknown(s.known, args)
-			}
-			fmt.Fprintf(p.out, "%s: %s\n\nParameters:\n", cmd.Name, cmd.Description)
-			for _, x := range cmd.Params {
-				needed := ""
-				if x.Required {
-					needed = " (needed)"
-				}
-				fmt.Fprintf(p.out, "  %-28s %-8s %s%s\n", x.Name, x.Type, x.Description, needed)
-			}
-			var fields []string
-			for _, f := range cmd.Response {
-				fields = append(fields, f.Name)
-			}
-			fmt.Fprintf(p.out, "\nAnswers: %s\n", strings.Join(fields, ", "))
-			return nil
-		},
+		RunE:              func(c *cobra.Command, args []string) error { return p.explain(c.Context(), args) },
 	}
+}
+
+// explain is describe.
+func (p *program) explain(ctx context.Context, words []string) error {
+	s, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.learn(ctx, false); err != nil {
+		return err
+	}
+	cmd, _ := s.known.Match(words)
+	if cmd == nil {
+		return unknown(s.known, words)
+	}
+	fmt.Fprintf(p.out, "%s: %s\n\nParameters:\n", cmd.Name, cmd.Description)
+	for _, x := range cmd.Params {
+		needed := ""
+		if x.Required {
+			needed = " (needed)"
+		}
+		fmt.Fprintf(p.out, "  %-28s %-8s %s%s\n", x.Name, x.Type, x.Description, needed)
+	}
+	var fields []string
+	for _, f := range cmd.Response {
+		fields = append(fields, f.Name)
+	}
+	_, err = fmt.Fprintf(p.out, "\nAnswers: %s\n", strings.Join(fields, ", "))
+	return err
+}
+
+// help makes help, and --help, tell of the API's commands what describe does, and of wisp's own what cobra does.
+func (p *program) help(root *cobra.Command) {
+	usual := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		words := c.Flags().Args()
+		if c != root || len(words) == 0 {
+			usual(c, args)
+			return
+		}
+		if err := p.explain(c.Context(), words); err != nil {
+			fmt.Fprintln(p.err, "wisp:", err)
+		}
+	})
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command, wisp's own or the API's", ValidArgsFunction: p.completeWords,
+		RunE: func(c *cobra.Command, args []string) error {
+			own, _, err := root.Find(args)
+			if err != nil || own == root && len(args) > 0 {
+				return p.explain(c.Context(), args)
+			}
+			return own.Help()
+		},
+	})
 }
 
 func (p *program) sync() *cobra.Command {

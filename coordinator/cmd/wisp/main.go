@@ -38,10 +38,16 @@ type program struct {
 	flags    settings
 	// person reads out; progress says that one reads err.
 	person, progress bool
+	// opened, when set, is what every call uses: that of a shell.
+	opened *session
 }
 
 func newRoot(out, errs io.Writer, in io.Reader, lookup func(string) (string, bool)) *cobra.Command {
 	p := &program{out: out, err: errs, in: in, lookup: lookup, person: isTerminal(out), progress: isTerminal(errs)}
+	return p.root()
+}
+
+func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "wisp VERB NOUN [PARAMETER=VALUE ...]",
 		Short: "Talk to a Wisp cloud",
@@ -66,15 +72,16 @@ func newRoot(out, errs io.Writer, in io.Reader, lookup func(string) (string, boo
 			return s.call(c.Context(), args)
 		},
 	}
-	f := root.PersistentFlags()
-	f.StringVarP(&p.flags.profile, "profile", "p", "", "the profile to use")
-	f.StringVarP(&p.flags.output, "output", "o", "", "how to print: "+strings.Join(output.Formats, ", ")+" (a table for people, else JSON)")
-	f.StringVarP(&p.flags.columns, "columns", "c", "", "the fields to print, as id,name")
-	f.BoolVar(&p.flags.noWait, "no-wait", false, "do not wait for jobs")
+	f := root.PersistentFlags() // what a shell was started with holds for its lines
+	f.StringVarP(&p.flags.profile, "profile", "p", p.flags.profile, "the profile to use")
+	f.StringVarP(&p.flags.output, "output", "o", p.flags.output, "how to print: "+strings.Join(output.Formats, ", ")+" (a table for people, else JSON)")
+	f.StringVarP(&p.flags.columns, "columns", "c", p.flags.columns, "the fields to print, as id,name")
+	f.BoolVar(&p.flags.noWait, "no-wait", p.flags.noWait, "do not wait for jobs")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp))
-	root.SetOut(out)
-	root.SetErr(errs)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
 	root.AddCommand(p.apply(), p.api(), p.shell(), p.describe(), p.sync(), p.profiles())
+	p.help(root)
 	return root
 }
 

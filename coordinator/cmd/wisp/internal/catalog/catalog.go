@@ -169,7 +169,7 @@ func (c *Command) Check(params map[string]string) error {
 					known = append(known, p.Name)
 				}
 			}
-			hint := "; see wisp help " + c.Name
+			hint := "; see wisp describe " + c.Name
 			if len(known) > 0 {
 				hint = "; did you mean " + strings.Join(known, ", ") + "?"
 			}
@@ -187,6 +187,28 @@ func (c *Command) Check(params map[string]string) error {
 		return fmt.Errorf("%s needs %s", c.Name, strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// Unknown lists the columns that no row of the command's answers has, each with what may have been meant.
+func (c *Command) Unknown(columns []string) (out []string) {
+	for _, column := range columns {
+		var near []string
+		known := false
+		for _, f := range c.Response {
+			known = known || f.Name == column
+			if distance(strings.ToLower(column), f.Name) <= 2 {
+				near = append(near, f.Name)
+			}
+		}
+		switch {
+		case known || len(c.Response) == 0:
+		case len(near) > 0:
+			out = append(out, fmt.Sprintf("%s (did you mean %s?)", column, strings.Join(near, ", ")))
+		default:
+			out = append(out, column)
+		}
+	}
+	return out
 }
 
 func keys(m map[string]string) []string {

@@ -60,7 +60,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{"listZones", map[string]string{"tags[0].key": "a", "ID": "1"}, ""},
 		{"listZones", map[string]string{"pge": "1"}, "did you mean page?"},
-		{"listZones", map[string]string{"wholly-other": "1"}, "see wisp help"},
+		{"listZones", map[string]string{"wholly-other": "1"}, "see wisp describe"},
 		{"deployVirtualMachine", map[string]string{"name": "x"}, "needs zoneid (the zone)"},
 		{"deployVirtualMachine", map[string]string{"zoneid": ""}, "needs zoneid (the zone)"},
 		{"deployVirtualMachine", map[string]string{"ZoneId": "z"}, ""},

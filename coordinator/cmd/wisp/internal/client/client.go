@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -106,7 +107,8 @@ func untouched(err error) bool {
 	return errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable && strings.Contains(refused.Text, "nothing was done")
 }
 
-// Call runs one command and gives what its envelope holds. Parameters with an empty value are left out. While the cluster
+// Call runs one command and gives what its envelope holds. A parameter with an empty value is sent: it takes away what is
+// there, where the command knows that, and is like an absent one elsewhere. While the cluster
 // elects a leader, and says that it has done nothing, the call is made again.
 func (c *Client) Call(ctx context.Context, command string, params map[string]string) (Object, error) {
 	for until := c.now().Add(patience); ; {
@@ -125,9 +127,7 @@ func (c *Client) Call(ctx context.Context, command string, params map[string]str
 func (c *Client) once(ctx context.Context, command string, params map[string]string) (Object, error) {
 	values := url.Values{"command": {command}, "response": {"json"}}
 	for k, v := range params {
-		if v != "" {
-			values.Set(k, v)
-		}
+		values.Set(k, v)
 	}
 	if c.session != "" {
 		values.Set("sessionkey", c.session)
@@ -246,7 +246,11 @@ func (c *Client) Run(ctx context.Context, command string, params map[string]stri
 		case "1":
 			return result, nil
 		case "2":
-			return nil, &Error{command, 530, Object(result).Text("errortext")}
+			code, err := strconv.Atoi(Object(result).Text("errorcode"))
+			if err != nil {
+				code = 530
+			}
+			return nil, &Error{command, code, Object(result).Text("errortext")}
 		}
 		if c.Waiting != nil {
 			c.Waiting(job, c.now().Sub(began))

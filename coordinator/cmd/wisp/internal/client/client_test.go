@@ -100,3 +100,29 @@ func TestRunWaitsForTheJob(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// A job that fails keeps the code of its failure, and an empty value is sent: it takes away what is there.
+func TestJobCodeAndEmptyValue(t *testing.T) {
+	var sent url.Values
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("command") == "queryAsyncJobResult" {
+			_, _ = fmt.Fprint(w, `{"r":{"jobstatus":2,"jobresult":{"errorcode":533,"errortext":"no room"}}}`)
+			return
+		}
+		sent = r.Form
+		_, _ = fmt.Fprint(w, `{"r":{"jobid":"j"}}`)
+	}))
+	defer s.Close()
+	c, err := New(s.URL+"/client/api", "k", "s", s.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Run(context.Background(), "startVirtualMachine", map[string]string{"group": ""})
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Status != 533 {
+		t.Errorf("the failure is %v", err)
+	}
+	if !sent.Has("group") {
+		t.Errorf("sent: %v", sent)
+	}
+}

@@ -77,7 +77,7 @@ func (e Environment) Load(name string) (Profile, error) {
 	}
 	var known, read []string
 	for _, path := range e.files() {
-		f, err := load(path)
+		f, err := e.load(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -87,7 +87,7 @@ func (e Environment) Load(name string) (Profile, error) {
 		read = append(read, path)
 		want := name
 		if want == "" {
-			want = f.Section("").Key("profile").String()
+			want = top(f, "profile")
 		}
 		names := profiles(f)
 		if want == "" && len(names) == 1 {
@@ -118,15 +118,30 @@ func (e Environment) fromEnvironment() (Profile, bool) {
 	return p, p.Endpoint != ""
 }
 
-func load(path string) (*ini.File, error) {
+// load reads a file. In wisp's own, quotes around a value are part of it: it was set so.
+func (e Environment) load(path string) (*ini.File, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	f, err := ini.LoadSources(ini.LoadOptions{IgnoreInlineComment: true, SpaceBeforeInlineComment: true}, path)
+	f, err := ini.LoadSources(ini.LoadOptions{
+		IgnoreInlineComment: true, SpaceBeforeInlineComment: true, IgnoreContinuation: true, // a password may end in a backslash
+		PreserveSurroundedQuote: path == e.File(),
+	}, path)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	return f, nil
+}
+
+// top is what a file says for all profiles: above the first section, or as CloudMonkey 5 wrote it in [core].
+func top(f *ini.File, key string) string {
+	if f.Section("").HasKey(key) {
+		return f.Section("").Key(key).String()
+	}
+	if f.HasSection("core") {
+		return f.Section("core").Key(key).String()
+	}
+	return ""
 }
 
 // profiles are the sections that name a cloud; CloudMonkey 5 had others, too.
@@ -141,12 +156,12 @@ func profiles(f *ini.File) []string {
 }
 
 func of(f *ini.File, name, path string) (Profile, error) {
-	top, s := f.Section(""), f.Section(name)
+	s := f.Section(name)
 	either := func(key string) string {
 		if s.HasKey(key) {
 			return s.Key(key).String()
 		}
-		return top.Key(key).String()
+		return top(f, key)
 	}
 	p := Profile{
 		Name: name, Endpoint: s.Key("url").MustString(defaultEndpoint), Key: s.Key("apikey").String(), Secret: s.Key("secretkey").String(),
@@ -175,7 +190,7 @@ func (e Environment) List() ([]Line, error) {
 	var out []Line
 	used := false
 	for _, path := range e.files() {
-		f, err := load(path)
+		f, err := e.load(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -184,7 +199,7 @@ func (e Environment) List() ([]Line, error) {
 		}
 		for _, n := range profiles(f) {
 			l := Line{Name: n, Endpoint: f.Section(n).Key("url").MustString(defaultEndpoint), From: path}
-			l.Used = !used && n == f.Section("").Key("profile").String()
+			l.Used = !used && n == top(f, "profile")
 			used = used || l.Used
 			out = append(out, l)
 		}
@@ -235,7 +250,7 @@ func (e Environment) Use(name string) error {
 // edit changes wisp's own file in one step; it holds secrets, so only the user can read it.
 func (e Environment) edit(change func(*ini.File) error) error {
 	path := e.File()
-	f, err := load(path)
+	f, err := e.load(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = ini.Empty(), nil
 	}

@@ -72,3 +72,17 @@ func TestLoad(t *testing.T) {
 		t.Errorf("a bad timeout: %v", err)
 	}
 }
+
+// Whatever a password is, it is read as it was written.
+func TestOddPasswords(t *testing.T) {
+	home := t.TempDir()
+	e := Environment{Home: home, Lookup: func(string) (string, bool) { return "", false }}
+	for _, secret := range []string{`ends in \`, `"quoted"`, "a`b", "a;b #c", "=x", "ü"} {
+		if err := e.Set("p", map[string]string{"password": secret, "username": "u"}); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := e.Load("p"); err != nil || p.Password != secret || p.User != "u" {
+			t.Errorf("%q is read as %q, user %q: %v", secret, p.Password, p.User, err)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 
 	"golang.org/x/term"
@@ -79,11 +80,18 @@ func (s *Shell) interactive(ctx context.Context, f *os.File) error {
 		if err := term.Restore(fd, cooked); err != nil {
 			return err
 		}
-		end, err := s.line(ctx, line)
-		if err != nil {
+		// Ctrl-C ends what runs, not the shell.
+		running, done := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt)
+		end, err := s.line(running, line)
+		interrupted := running.Err() != nil
+		done()
+		switch {
+		case interrupted:
+			fmt.Fprintln(s.Err, "\nwisp: interrupted; a job that was begun goes on")
+		case err != nil:
 			fmt.Fprintln(s.Err, "wisp:", err)
 		}
-		if end || ctx.Err() != nil {
+		if end {
 			return nil
 		}
 		if _, err := term.MakeRaw(fd); err != nil {
