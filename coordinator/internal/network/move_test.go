@@ -1,6 +1,7 @@
 package network_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -186,4 +187,33 @@ func TestScaleRouter(t *testing.T) {
 	if over, why := w.routerStep(rt, sizes["tiny"].ID, w.area.ScaleRouterStep); !over || why != "" || w.router(n.ID).OfferingID != sizes["tiny"].ID {
 		t.Errorf("stopped: %v %q", over, why)
 	}
+}
+
+func TestResizeRouter(t *testing.T) {
+	w := newVMWorld(t, 1)
+	n, _ := w.running(0)
+	big := &cloud.ServiceOffering{ID: id(10, 1), Name: "big", CPUs: 2, CPUMHz: 100, MemoryMiB: 256, System: true, SystemVM: "domainrouter"}
+	user := &cloud.ServiceOffering{ID: id(10, 2), Name: "user", CPUs: 2, CPUMHz: 100, MemoryMiB: 256}
+	w.do(func(tx *store.Tx) error {
+		return errors.Join(tables.ServiceOfferings.Put(tx, big), tables.ServiceOfferings.Put(tx, user))
+	})
+	resize := func(o *cloud.ServiceOffering) error {
+		return w.update(func(tx *store.Tx) error { return w.area.ResizeRouter(tx, w.router(n.ID), o) })
+	}
+	for _, o := range []*cloud.ServiceOffering{big, user} { // it runs; the offering is not for routers
+		if err := resize(o); cloud.CodeOf(err) != cloud.Invalid {
+			t.Errorf("%s: %v", o.Name, err)
+		}
+	}
+	w.do(func(tx *store.Tx) error { return w.area.StopRouter(tx, w.router(n.ID), false) })
+	w.settle()
+	if err := resize(big); err != nil {
+		t.Fatal(err)
+	}
+	w.do(func(tx *store.Tx) error { return w.area.StartRouter(tx, w.router(n.ID)) })
+	w.settle()
+	if vm := w.renderSystem(w.hosts[0]).GetSystemVms()[0]; vm.GetMemoryMib() != 256 || vm.GetVcpus() != 2 {
+		t.Errorf("system VM: %v", vm)
+	}
+	w.expect(n.ID, "Implemented segment=5000 router=Running on h1")
 }
