@@ -89,7 +89,7 @@ func adopted(r store.Reader, id cloud.ID) (*cloud.Host, error) {
 	return h, nil
 }
 
-// PrepareMaintenance closes a host for new VMs and lets its routers start elsewhere. Whoever calls it moves the VMs.
+// PrepareMaintenance closes a host for new VMs. Its routers are moved by network.Area.Tend; whoever calls it moves the VMs.
 func PrepareMaintenance(tx *store.Tx, id cloud.ID) (*cloud.Host, error) {
 	h, err := adopted(tx, id)
 	if err != nil {
@@ -104,9 +104,6 @@ func PrepareMaintenance(tx *store.Tx, id cloud.ID) (*cloud.Host, error) {
 		return nil, cloud.Errorf(cloud.Invalid, "Host %s cannot be prepared for maintenance: it is %s, so what is on it cannot be stopped", h.Name, h.Status)
 	}
 	h.ResourceState = cloud.HostPrepareForMaintenance
-	if err := freeRouters(tx, id); err != nil {
-		return nil, err
-	}
 	return h, wrap("prepare", "host", id, tables.Hosts.Put(tx, h))
 }
 

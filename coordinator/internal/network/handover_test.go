@@ -454,3 +454,41 @@ func (s *site) fenced(rt *rapid.T) {
 		rt.Fatal(err)
 	}
 }
+
+// A host is to go into maintenance: its routers, in both placements, are ready elsewhere before they leave it.
+func TestRoutersLeaveForMaintenance(t *testing.T) {
+	for _, placement := range []string{"host", "vm"} {
+		t.Run(placement, func(t *testing.T) {
+			s := newSite(t, placement, 2)
+			mac := s.router(s.n).PublicMAC
+			state := func(host int, state cloud.ResourceState) {
+				s.setHost(s.hosts[host], func(h *cloud.Host) { h.ResourceState = state })
+			}
+			state(0, cloud.HostPrepareForMaintenance)
+			state(1, cloud.HostDisabled) // nobody can take it: it stays, and nothing is written again and again
+			before := s.read().Index()
+			s.tend()
+			s.tend()
+			if s.read().Index() != before || s.status() != "h1 "+placement+"; plugged in h1" {
+				t.Fatalf("with nowhere to go: %s after %d commits", s.status(), s.read().Index()-before)
+			}
+			state(1, cloud.HostEnabled)
+			s.tend()
+			s.tend()
+			if want := fmt.Sprintf("h1 %s, h2 %s standby; plugged in h1", placement, placement); s.status() != want {
+				t.Fatalf("begun: %s, want %s", s.status(), want)
+			}
+			for range 3 {
+				s.quiesce(1)
+				s.tend()
+				if list := s.plugged(); len(list) > 1 {
+					t.Fatalf("plugged in at once: %v", list)
+				}
+			}
+			s.expect(s.n, "Implemented segment=5000 router=Running on h2")
+			if s.router(s.n).PublicMAC != mac || tables.Routers.Count(s.read(), "host", store.K(s.hosts[0])) != 0 {
+				t.Errorf("afterwards: %s", s.status())
+			}
+		})
+	}
+}

@@ -70,11 +70,6 @@ type successor struct {
 // same host is the agent's own work, told by the network's incarnation. Else a second row is on standby until its host
 // says that its services are applied; then handOver.
 func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to successor) error {
-	if failed, ok := SuccessorOf(tx, n.ID); ok {
-		if err := a.drop(tx, failed); err != nil {
-			return err
-		}
-	}
 	if to.placement == cloud.OnHost && rt.Placement == cloud.OnHost {
 		h, err := chooseHost(tx, n, rt.HostID)
 		if err != nil {
@@ -88,10 +83,7 @@ func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to succ
 			return transition(tx, n, n.State)
 		}
 	}
-	fresh, err := newRouter(tx, n, to.placement)
-	if err != nil {
-		return err
-	}
+	fresh := newRouter(tx, n, to.placement)
 	fresh.PublicMAC, fresh.OfferingID, fresh.State, fresh.Standby = rt.PublicMAC, rt.OfferingID, cloud.VMStarting, true
 	if !to.offering.IsZero() {
 		fresh.OfferingID = to.offering
@@ -99,7 +91,12 @@ func (a *Area) replace(tx *store.Tx, n *cloud.Network, rt *cloud.Router, to succ
 	if err := a.home(tx, n, fresh, wish{prefer: rt.HostID, only: to.only, leave: to.leave}); err != nil {
 		return err
 	}
-	if err := tables.Routers.Put(tx, fresh); err != nil {
+	if failed, ok := SuccessorOf(tx, n.ID); ok {
+		if err := a.drop(tx, failed); err != nil {
+			return err
+		}
+	}
+	if err := enter(tx, fresh); err != nil {
 		return err
 	}
 	return transition(tx, n, n.State)

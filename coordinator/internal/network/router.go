@@ -21,10 +21,7 @@ var noAddr netip.Addr
 func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error {
 	rt, ok := RouterOf(tx, n.ID)
 	if !ok {
-		var err error
-		if rt, err = newRouter(tx, n, placement(tx, n)); err != nil {
-			return err
-		}
+		rt = newRouter(tx, n, placement(tx, n))
 	}
 	if rt.HostID.IsZero() || gone(tx, rt.HostID) {
 		if err := a.unhome(tx, rt); err != nil {
@@ -36,19 +33,27 @@ func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error
 		}
 	}
 	rt.State, rt.Error, rt.Destroying, rt.Avoid = cloud.VMStarting, "", false, nil
-	return tables.Routers.Put(tx, rt)
+	return enter(tx, rt)
 }
 
-// newRouter makes the row of a router that has no host yet.
-func newRouter(tx *store.Tx, n *cloud.Network, placement string) (*cloud.Router, error) {
-	number, err := next(tx, "router.number")
-	if err != nil {
-		return nil, err
-	}
+// newRouter makes a router that has no host and no name yet. It writes nothing.
+func newRouter(tx *store.Tx, n *cloud.Network, placement string) *cloud.Router {
 	return &cloud.Router{
-		ID: tx.NewID(), Name: fmt.Sprintf("r-%d-VM", number), NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID,
-		ZoneID: n.ZoneID, Placement: placement, PublicMAC: newMAC(tx), Created: tx.Now(), Number: number,
-	}, nil
+		ID: tx.NewID(), NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID, ZoneID: n.ZoneID, Placement: placement,
+		PublicMAC: newMAC(tx), Created: tx.Now(),
+	}
+}
+
+// enter puts the row of a router that has found a host, and names a new one.
+func enter(tx *store.Tx, rt *cloud.Router) error {
+	if rt.Number == 0 {
+		number, err := next(tx, "router.number")
+		if err != nil {
+			return err
+		}
+		rt.Number, rt.Name = number, fmt.Sprintf("r-%d-VM", number)
+	}
+	return tables.Routers.Put(tx, rt)
 }
 
 // chooseHost picks the host of a network's router: the preferred one if it can, else the one with the fewest routers.
@@ -102,7 +107,8 @@ func gone(r store.Reader, id cloud.ID) bool {
 	return !ok || h.Status == cloud.HostDown || h.Status == cloud.HostRemoved
 }
 
-// Tend is the slow pass of this area: it collects idle networks, moves routers off dead hosts, homes routers that found
+// Tend is the slow pass of this area: it collects idle networks, moves routers off dead hosts and those that go into
+// maintenance, homes routers that found
 // no host, and finishes what waited for a host that is gone. The leader calls it every few seconds; a call that finds
 // nothing to do writes nothing.
 func (a *Area) Tend(tx *store.Tx) error {
@@ -110,6 +116,9 @@ func (a *Area) Tend(tx *store.Tx) error {
 		return err
 	}
 	if err := a.rehome(tx); err != nil {
+		return err
+	}
+	if err := a.evacuate(tx); err != nil {
 		return err
 	}
 	if err := a.tendStandbys(tx); err != nil {
@@ -228,6 +237,44 @@ func (a *Area) tellHA(tx *store.Tx, rt *cloud.Router, what string) error {
 		Type: "ROUTER.HA", Level: cloud.EventWarn, State: cloud.EventCompleted, AccountID: rt.AccountID, DomainID: rt.DomainID,
 		ResourceID: rt.ID, Description: what,
 	})
+}
+
+// evacuate has the routers of hosts that are to go into maintenance replaced by others elsewhere, as in every replacement.
+// What no other host can take now is tried again in the next pass.
+func (a *Area) evacuate(tx *store.Tx) error {
+	for h := range tables.Hosts.All(tx) {
+		if h.ResourceState != cloud.HostPrepareForMaintenance || tables.Routers.Count(tx, "host", store.K(h.ID)) == 0 {
+			continue
+		}
+		for _, id := range slices.Collect(tables.Routers.IDs(tx, "host", store.K(h.ID))) {
+			rt, ok := tables.Routers.Get(tx, id)
+			if !ok {
+				continue
+			}
+			n, ok := tables.Networks.Get(tx, rt.NetworkID)
+			if !ok || !carried(n) {
+				continue
+			}
+			if err := a.evacuateOne(tx, n, rt); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Area) evacuateOne(tx *store.Tx, n *cloud.Network, rt *cloud.Router) error {
+	if rt.Standby {
+		return a.failStandby(tx, n, rt, "its host is to go into maintenance")
+	}
+	if s, ok := SuccessorOf(tx, n.ID); ok && s.State != cloud.VMError || rt.State == cloud.VMStopping {
+		return nil
+	}
+	err := a.replace(tx, n, rt, successor{placement: rt.Placement, leave: rt.HostID})
+	if cloud.CodeOf(err) == cloud.NoCapacity {
+		return nil
+	}
+	return err
 }
 
 // orphans lists the routers of dead and removed hosts, without walking over those of living ones.

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"slices"
+
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
@@ -41,7 +43,7 @@ func change(c api.Command, f func(tx *store.Tx, id cloud.ID) (*cloud.Host, error
 func prepare(d Deps) api.Command {
 	return change(api.Command{
 		Name: "prepareHostForMaintenance", Event: "MAINT.PREPARE",
-		Doc: "Empties a host: routers and highly available VMs start elsewhere, other VMs are in the way.",
+		Doc: "Empties a host: routers move to other hosts, ready there before they leave; highly available VMs start elsewhere; other VMs are in the way.",
 		Step: func(tx *store.Tx, j *job.State) (job.Outcome, error) {
 			h, ok := tables.Hosts.Get(tx, j.InstanceID())
 			switch {
@@ -50,10 +52,13 @@ func prepare(d Deps) api.Command {
 			case h.ResourceState != cloud.HostPrepareForMaintenance:
 				return job.Fail(cloud.Errorf(cloud.Unavailable, "Host %s is %s: its maintenance was cancelled meanwhile", h.Name, h.ResourceState)), nil
 			}
-			vms := tables.VMs.Count(tx, "host", store.K(h.ID))
+			vms, routers := tables.VMs.Count(tx, "host", store.K(h.ID)), tables.Routers.Count(tx, "host", store.K(h.ID))
 			switch {
-			case vms == 0:
+			case vms == 0 && routers == 0:
 				return job.Done(), infra.EndPreparing(tx, h.ID, true)
+			case vms == 0 && j.Expired:
+				return job.Fail(cloud.Errorf(cloud.Unavailable, "Host %s still has %d virtual routers, which no other host has taken in time", h.Name, routers)),
+					infra.EndPreparing(tx, h.ID, false)
 			case j.Expired:
 				return job.Fail(cloud.Errorf(cloud.Unavailable, "Host %s still has %d virtual machines, which have not stopped in time", h.Name, vms)),
 					infra.EndPreparing(tx, h.ID, false)
@@ -62,6 +67,7 @@ func prepare(d Deps) api.Command {
 			for vm := range tables.VMs.By(tx, "host", store.K(h.ID)) {
 				on = append(on, vm.ID)
 			}
+			on = slices.AppendSeq(on, tables.Routers.IDs(tx, "host", store.K(h.ID)))
 			return job.WaitOn(on...), nil
 		},
 	}, func(tx *store.Tx, id cloud.ID) (*cloud.Host, error) {
