@@ -95,50 +95,56 @@ func isNFT() (bool, error) {
 	return bytes.Contains(version, []byte("nf_tables")), err
 }
 
-// ChangeChains makes a change with one iptables-restore --noflush: other chains and rules of the table are not touched,
-// and no packet meets a half-loaded chain, or one that nothing leads to yet.
-func (k *Kernel) ChangeChains(ctx context.Context, c Change) error {
+// ChangeChains makes changes with one iptables-restore --noflush: other chains and rules of their tables are not touched,
+// and no packet meets a half-loaded chain, or one that nothing leads to yet. Each change is atomic; they are made in
+// order, and the first that fails ends it.
+func (k *Kernel) ChangeChains(ctx context.Context, changes ...Change) error {
 	if _, err := k.iptables(); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "iptables-restore", "--wait", "10", "--noflush")
-	cmd.Stdin = bytes.NewReader(restoreInput(c))
+	var input bytes.Buffer
+	var tables []string
+	for _, c := range changes {
+		writeRestore(&input, c)
+		tables = append(tables, c.Table)
+	}
+	cmd.Stdin = &input
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("load chains of table %s: %w: %s", c.Table, err, firstLine(stderr.String()))
+		return fmt.Errorf("load chains of table %s: %w: %s", strings.Join(slices.Compact(tables), ", "), err, firstLine(stderr.String()))
 	}
 	return nil
 }
 
-func restoreInput(c Change) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "*%s\n", c.Table)
+// writeRestore writes a change as iptables-restore reads it.
+func writeRestore(b *bytes.Buffer, c Change) {
+	fmt.Fprintf(b, "*%s\n", c.Table)
 	for _, builtin := range slices.Sorted(maps.Keys(c.Policies)) {
-		fmt.Fprintf(&b, ":%s %s [0:0]\n", builtin, c.Policies[builtin])
+		fmt.Fprintf(b, ":%s %s [0:0]\n", builtin, c.Policies[builtin])
 	}
 	for _, chain := range c.Load {
-		fmt.Fprintf(&b, ":%s - [0:0]\n", chain.Name)
+		fmt.Fprintf(b, ":%s - [0:0]\n", chain.Name)
 	}
 	for _, name := range c.Remove {
-		fmt.Fprintf(&b, ":%s - [0:0]\n", name)
+		fmt.Fprintf(b, ":%s - [0:0]\n", name)
 	}
 	for _, j := range c.Unjump {
-		fmt.Fprintf(&b, "-D %s -j %s\n", j.From, j.To)
+		fmt.Fprintf(b, "-D %s -j %s\n", j.From, j.To)
 	}
 	for _, chain := range c.Load {
 		for _, rule := range chain.Rules {
-			fmt.Fprintf(&b, "-A %s %s\n", chain.Name, rule)
+			fmt.Fprintf(b, "-A %s %s\n", chain.Name, rule)
 		}
 	}
 	for _, j := range c.Jump {
-		fmt.Fprintf(&b, "-I %s -j %s\n", j.From, j.To)
+		fmt.Fprintf(b, "-I %s -j %s\n", j.From, j.To)
 	}
 	for _, name := range c.Remove {
-		fmt.Fprintf(&b, "-X %s\n", name)
+		fmt.Fprintf(b, "-X %s\n", name)
 	}
 	b.WriteString("COMMIT\n")
-	return b.Bytes()
 }
 
 // SaveTable reads a table back.
@@ -177,6 +183,10 @@ func parseSave(out []byte) Table {
 	}
 	return t
 }
+
+// FirstGeneration is the NetfilterGeneration of a namespace in which nobody has ever changed anything: all its tables are
+// empty, and need not be read.
+const FirstGeneration = 1
 
 // NetfilterGeneration is a number that rises with every change of the namespace's nf_tables rules, whoever made it:
 // while it stands still nothing needs to be read back. ok is false where iptables is the legacy one.

@@ -143,6 +143,7 @@ func (n *Namespace) Run(ctx context.Context) error {
 	tick := time.NewTicker(driftPeriod)
 	defer tick.Stop()
 	var last *netspec.NetSpec
+	spent := false // memory that a new spec needed has not been given back yet
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,12 +163,17 @@ func (n *Namespace) Run(ctx context.Context) error {
 		}
 		last = spec
 		n.pass(ctx, spec)
-		if fresh {
+		switch {
+		case fresh:
 			n.Notify()
 			tick.Reset(driftPeriod)
+			spent = true
+		case spent:
 			// A host runs one process per network, most of them idle most of the time: what decoding and applying
-			// needed is given back at once, not in minutes.
+			// needed is given back by the next pass, in seconds, not in minutes. Not by the same one: somebody waits to
+			// hear of it.
 			debug.FreeOSMemory()
+			spent = false
 		}
 	}
 }

@@ -28,7 +28,7 @@ type Kernel interface {
 	AddRule(kernel.Rule) error
 	DeleteRule(kernel.Rule) error
 	SetSysctl(key, value string) error
-	ChangeChains(ctx context.Context, c kernel.Change) error
+	ChangeChains(ctx context.Context, changes ...kernel.Change) error
 	NetfilterGeneration() (uint32, bool, error)
 	Neighbour(index int, addr netip.Addr) (kernel.MAC, bool, error)
 }

@@ -97,8 +97,18 @@ func (p *Program) wire(k *kernel.Kernel) {
 	p.password = password.New(k, p.log.With("service", "password"), notify)
 	p.services = []namespace.Service{
 		{
-			Name:   "firewall",
-			Apply:  func(ctx context.Context, s *netspec.NetSpec) error { return fw.Narrow(ctx, s.GetFirewall()) },
+			Name: "firewall",
+			Apply: func(ctx context.Context, s *netspec.NetSpec) error {
+				// In a new namespace there is nothing to narrow, and nothing that rules could open before their time: they
+				// may come all at once, which is one program started instead of four.
+				err := tables.Together(ctx, func() {
+					_ = errors.Join(snat.Apply(ctx, s.GetNat()), forwards.Apply(ctx, s.GetPortfwd()), fw.Apply(ctx, s.GetFirewall()))
+				})
+				if err != nil {
+					p.log.Info("rules were not loaded at once", "err", err)
+				}
+				return fw.Narrow(ctx, s.GetFirewall())
+			},
 			Remove: func(ctx context.Context) error { return fw.Apply(ctx, nil) }, // the last of all
 		}, {
 			Name:    "link",

@@ -48,7 +48,7 @@ type neighbour struct {
 func New() *Kernel {
 	return &Kernel{
 		next: 2, sysctls: map[string]string{}, tables: map[string]*table{},
-		neighbours: map[neighbour]kernel.MAC{},
+		neighbours: map[neighbour]kernel.MAC{}, generation: kernel.FirstGeneration,
 	}
 }
 

@@ -39,11 +39,21 @@ func (t *table) copy() kernel.Table {
 	return c
 }
 
-// ChangeChains makes the change, or none of it: a rule may only jump to a chain that exists afterwards, a chain somebody
-// jumps to cannot be removed, and a jump that is not there cannot be deleted.
-func (k *Kernel) ChangeChains(_ context.Context, c kernel.Change) error {
+// ChangeChains makes the changes in order up to the first that fails, and of that one nothing: a rule may only jump to a
+// chain that exists afterwards, a chain somebody jumps to cannot be removed, and a jump that is not there cannot be
+// deleted.
+func (k *Kernel) ChangeChains(_ context.Context, changes ...kernel.Change) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	for _, c := range changes {
+		if err := k.changeChains(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) changeChains(c kernel.Change) error {
 	next := table(k.table(c.Table).copy())
 	if err := next.change(c); err != nil {
 		return err

@@ -5,7 +5,8 @@
 // time. Reading back is cheap: the kernel counts changes of its rules (nf_tables generation), and while the count stands
 // where this package left it nothing is read at all. When somebody else has moved it, the table is read once, for all
 // services that have chains in it, and each chain compared with what the kernel showed after the load; a difference is
-// repaired.
+// repaired. Where the count stands at its beginning nobody has ever made a rule: the tables are known to be empty, and
+// Tables.Together loads what all services want in one step.
 //
 // What the kernel shows may be spelt differently from what was loaded, so the text to compare with is taken from the
 // kernel itself, in the first quiet pass after a load. Until then, and after a restart, the rendered text is compared:
@@ -25,7 +26,7 @@ import (
 
 // Kernel is what this package needs of the kernel.
 type Kernel interface {
-	ChangeChains(ctx context.Context, c kernel.Change) error
+	ChangeChains(ctx context.Context, changes ...kernel.Change) error
 	SaveTable(ctx context.Context, table string) (kernel.Table, error)
 	NetfilterGeneration() (generation uint32, ok bool, err error)
 }
@@ -119,7 +120,7 @@ func (s *Set) learn(ctx context.Context, counts bool) error {
 		return nil
 	}
 	if len(s.want.Chains) > 0 {
-		have, err := s.tables.save(ctx, s)
+		have, err := s.tables.spelt(ctx, s)
 		if err != nil || counts && !s.current() {
 			return err // somebody is at work: the next pass looks
 		}

@@ -24,13 +24,15 @@ func want(rules ...string) Want {
 type reader struct {
 	*fake.Kernel
 	reads int
+	loads int
 	spell func(string) string
 	// foreign happens right after a change of ours.
 	foreign func()
 }
 
-func (r *reader) ChangeChains(ctx context.Context, c kernel.Change) error {
-	err := r.Kernel.ChangeChains(ctx, c)
+func (r *reader) ChangeChains(ctx context.Context, changes ...kernel.Change) error {
+	r.loads++
+	err := r.Kernel.ChangeChains(ctx, changes...)
 	if r.foreign != nil {
 		r.foreign()
 		r.foreign = nil
@@ -106,6 +108,7 @@ func TestQuietPassesReadNothing(t *testing.T) {
 // TestSetsShareWhatWasRead: services that come one after the other read a table once, although each changes it.
 func TestSetsShareWhatWasRead(t *testing.T) {
 	k := &reader{Kernel: fake.New()}
+	k.Flush("nat", "OUTPUT") // somebody was here before, so tables must be read
 	tables := NewTables(k)
 	one, two := New(tables, "nat", "T-"), New(tables, "nat", "U-")
 	filter := New(tables, "filter", "T-")
