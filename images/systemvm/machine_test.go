@@ -145,7 +145,7 @@ func start(t testing.TB, o options) *machine {
 	}
 	args := []string{
 		// As the agent's domains: see images/README.md for the cache of translated code.
-		"-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", strconv.Itoa(o.memory), "-nodefaults", "-display", "none", "-no-reboot",
+		"-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max,-erms", "-m", strconv.Itoa(o.memory), "-nodefaults", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
 		"-monitor", "unix:" + m.monitor + ",server=on,wait=off",
 		"-netdev", "hubport,id=guest,hubid=0", "-device", "virtio-net-pci,netdev=guest,romfile=,mac=" + guestMAC,

@@ -59,7 +59,7 @@ func start(t testing.TB, disk string, o options) *machine {
 	m := &machine{t: t, done: make(chan struct{}), monitor: filepath.Join(t.TempDir(), "mon")}
 	args := []string{
 		// With its default cache of translated code, QEMU takes twice the CPU time for each reset and keeps 90 MiB more.
-		"-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", strconv.Itoa(o.memory), "-nodefaults", "-vga", "std", "-display", "none",
+		"-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max,-erms", "-m", strconv.Itoa(o.memory), "-nodefaults", "-vga", "std", "-display", "none",
 		"-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
 		"-monitor", "unix:" + m.monitor + ",server,nowait",
 		"-drive", "file=" + disk + ",if=" + o.bus + ",format=qcow2,cache=writeback",

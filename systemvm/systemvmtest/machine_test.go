@@ -89,7 +89,7 @@ func boot(t *testing.T, dir, cmdline string, w *matrix.World, restarts bool) *ma
 		monitor: filepath.Join(sockets, "monitor"),
 	}
 	argv := []string{
-		"qemu-system-x86_64", "-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", strconv.Itoa(systemvm.MemoryMiB),
+		"qemu-system-x86_64", "-M", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max,-erms", "-m", strconv.Itoa(systemvm.MemoryMiB),
 		"-nodefaults", "-display", "none",
 		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", cmdline,
 		"-drive", "if=virtio,format=raw,readonly=on,file=" + filepath.Join(dir, "root.squashfs"),

@@ -102,7 +102,9 @@ func (p Platform) describe(m Machine) (*libvirtxml.Domain, error) {
 		d.Type = "kvm"
 		d.CPU = &libvirtxml.DomainCPU{Mode: "host-model"}
 	} else {
-		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum"}
+		// Software that is told of fast "rep movsb" copies and clears memory with it, which emulation does byte by byte:
+		// without it a router's boot takes a seventh less.
+		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum", Features: []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: "erms"}}}
 		d.Features.TCG = &libvirtxml.DomainFeatureTCG{
 			TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: tcgCacheMiB},
 		}
