@@ -2,7 +2,9 @@ package kmod
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -149,5 +151,94 @@ func TestClosureRefuses(t *testing.T) {
 	}
 	if _, err := Find(tree.New(), "6.1"); err == nil {
 		t.Error("modules were found in an empty tree")
+	}
+}
+
+// TestLean takes a signed module with droppable sections apart: what is left is the file without them, every section
+// under its old number and with its old content.
+func TestLean(t *testing.T) {
+	sections := []struct {
+		name, data string
+		align      uint64
+	}{
+		{".text", "code", 16},
+		{".orc_unwind_ip", "table", 1},
+		{".rela.orc_unwind_ip", "relocations", 8},
+		{".BTF", "types", 1},
+		{".modinfo", "depends=a,b\x00", 1},
+		{".rela.text", "more relocations", 8},
+	}
+	names := "\x00"
+	var body bytes.Buffer
+	body.Write(make([]byte, 64))
+	headers := make([]byte, 64)
+	add := func(name, data string, align uint64) {
+		body.Write(make([]byte, (align-uint64(body.Len())%align)%align))
+		h := make([]byte, 64)
+		binary.LittleEndian.PutUint32(h, uint32(len(names)))
+		binary.LittleEndian.PutUint32(h[4:], map[bool]uint32{true: 3, false: 1}[name == ".shstrtab"])
+		binary.LittleEndian.PutUint64(h[24:], uint64(body.Len()))
+		binary.LittleEndian.PutUint64(h[32:], uint64(len(data)))
+		binary.LittleEndian.PutUint64(h[48:], align)
+		headers = append(headers, h...)
+		body.WriteString(data)
+		names += name + "\x00"
+	}
+	for _, s := range sections {
+		add(s.name, s.data, s.align)
+	}
+	names += ".shstrtab\x00"
+	all := names
+	names = strings.TrimSuffix(names, ".shstrtab\x00")
+	add(".shstrtab", all, 1)
+	file := append(body.Bytes(), headers...)
+	copy(file, "\x7fELF\x02\x01\x01")
+	for at, v := range map[int]uint16{16: 1, 18: 62, 20: 1, 52: 64, 58: 64, 60: uint16(len(sections) + 2), 62: uint16(len(sections) + 1)} {
+		binary.LittleEndian.PutUint16(file[at:], v)
+	}
+	binary.LittleEndian.PutUint64(file[40:], uint64(body.Len()))
+	signed := append(bytes.Clone(file), "PKCS#7s"+"\x00\x00\x02\x00\x00\x00\x00\x00"+"\x00\x00\x00\x07"+signatureEnd...)
+
+	lean, err := Lean(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(lean))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for i, s := range f.Sections {
+		if s.Type == elf.SHT_NULL {
+			continue
+		}
+		if s.Offset%s.Addralign != 0 {
+			t.Errorf("%s lies at %d, not at a multiple of %d", s.Name, s.Offset, s.Addralign)
+		}
+		data, err := s.Data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[fmt.Sprintf("%d %s", i, s.Name)] = string(data)
+	}
+	want := map[string]string{"1 .text": "code", "5 .modinfo": "depends=a,b\x00", "6 .rela.text": "more relocations", "7 .shstrtab": all}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sections (-want +got):\n%s", diff)
+	}
+	for _, gone := range []string{"table", "types", "PKCS#7", signatureEnd} {
+		if bytes.Contains(lean, []byte(gone)) {
+			t.Errorf("%q is still there", gone)
+		}
+	}
+	if again, err := Lean(lean); err != nil || !bytes.Equal(again, lean) {
+		t.Errorf("once more changes it: %v", err)
+	}
+	for name, bad := range map[string][]byte{
+		"no ELF": []byte("not ELF"), "a signature longer than the file": []byte("\xff\xff\xff\xff" + "\xff\xff\xff\xff\xff\xff\xff\xff" + signatureEnd),
+		"a signature cut short": []byte("x" + signatureEnd),
+	} {
+		if _, err := Lean(bad); err == nil {
+			t.Errorf("%s is taken", name)
+		}
 	}
 }
