@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/wispcloud/wisp/images/internal/cpio"
 	"github.com/wispcloud/wisp/images/internal/fat"
 	"github.com/wispcloud/wisp/images/internal/kmod"
@@ -54,6 +56,11 @@ func assemble(ctx context.Context, in inputs, work string) (*set, error) {
 	modules, err := all.Closure(append(names, bootModules...)...)
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range modules { // those of boot are among them
+		if m.Data, err = kmod.Lean(m.Data); err != nil {
+			return nil, fmt.Errorf("make module %s lean: %w", m.Name, err)
+		}
 	}
 	root, err := rootTree(pool, in, modules, all)
 	if err != nil {
@@ -101,9 +108,9 @@ func initialRoot(in inputs, all *kmod.Modules, modules []*kmod.Module, root []by
 		order.WriteString(m.Name + "\n")
 	}
 	for p, text := range map[string]string{
-		"etc/wisp/modules":     order.String(),
-		"etc/wisp/root.sha256": fmt.Sprintf("%s %d\n", sum(root), len(root)),
-		"etc/wisp/version":     in.Version + "\n",
+		"etc/wisp/modules":   order.String(),
+		"etc/wisp/root.seal": fmt.Sprintf("%016x %d\n", xxhash.Sum64(root), len(root)),
+		"etc/wisp/version":   in.Version + "\n",
 	} {
 		if err := t.AddFile(p, 0o644, []byte(text)); err != nil {
 			return nil, err

@@ -117,7 +117,7 @@ func bare(t *testing.T, kernel string) mark {
 	if err := os.WriteFile(initrd, archive.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m := start(t, options{kernel: kernel, initrd: initrd, cmdline: "console=ttyS0 quiet panic=5", marks: []string{"bare: user space"}})
+	m := start(t, options{kernel: kernel, initrd: initrd, cmdline: systemvm.KernelCmdline, marks: []string{"bare: user space"}})
 	m.waitFor("bare: user space")
 	m.waitEnd()
 	return m.marks[0]
@@ -166,6 +166,7 @@ func TestBoot(t *testing.T) {
 	if again := m.apply(proto.Clone(router(8)).(*netspec.NetSpec)); again.StartedUnixMs != seen.StartedUnixMs {
 		t.Error("the services were started again because the host's end of the channel was")
 	}
+	m.waitFor("all devices are in use")
 	begin := time.Now()
 	m.powerButton()
 	m.waitEnd()
@@ -197,7 +198,7 @@ func TestDamaged(t *testing.T) {
 		name, want string
 		data       []byte
 	}{
-		{"one bit", "SHA-256 of its", flipped},
+		{"one bit", "xxHash64 of its", flipped},
 		{"half of it", "has", root[:len(root)/2/4096*4096]},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ var files embed.FS
 
 // recipeVersion changes when a change of this package's code, rather than of an
 // embedded file, changes the image.
-const recipeVersion = 2
+const recipeVersion = 3
 
 // MemoryMiB is what a machine of this image needs.
 const MemoryMiB = 128
@@ -32,9 +32,15 @@ const MemoryMiB = 128
 // MaxSize is what the bundle must stay below, in bytes.
 const MaxSize = 60_000_000
 
+// KernelCmdline is what the kernel is told however it is booted. After a panic
+// the machine restarts. Routes of PCI interrupts are not asked of ACPI, whose
+// table QEMU has the kernel compute anew for every device: virtio devices
+// signal by messages, which need no route.
+const KernelCmdline = "console=ttyS0 quiet panic=5 acpi=noirq"
+
 // Cmdline is the kernel's command line for the set, whose root is the first
-// disk. After a panic the machine restarts.
-const Cmdline = "console=ttyS0 quiet panic=5 wisp.root=/dev/vda"
+// disk.
+const Cmdline = KernelCmdline + " wisp.root=/dev/vda"
 
 // imageTime is the time stamp of all files. Any fixed moment does, after 1980
 // because FAT knows nothing before.
@@ -83,7 +89,7 @@ var noPlugins = []string{"updown", "agent"}
 // nftables is in: mixing both in one kernel is a known source of rules nobody
 // sees.
 var links = map[string]string{
-	"usr/sbin/modprobe": "wisp-init", "usr/sbin/init": "wisp-init",
+	"usr/sbin/modprobe": "wisp-init",
 	"usr/sbin/iptables": "xtables-nft-multi", "usr/sbin/iptables-save": "xtables-nft-multi", "usr/sbin/iptables-restore": "xtables-nft-multi",
 	"usr/sbin/ip6tables": "xtables-nft-multi", "usr/sbin/ip6tables-save": "xtables-nft-multi", "usr/sbin/ip6tables-restore": "xtables-nft-multi",
 	"var/run": "/run", "etc/mtab": "/proc/self/mounts",

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -49,8 +50,8 @@ type ending struct {
 	restart bool
 }
 
-// secondStage is the life of the machine; it returns only into its end.
-func secondStage() {
+// serve is the life of the machine on its root; it returns only into its end.
+func serve() {
 	// Standard error stays the console for what the runtime says when it dies: that death is a kernel panic.
 	console, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -134,7 +135,6 @@ func (a *appliance) prepareAndServe(ctx context.Context) {
 		return err
 	})
 	if a.modules != nil {
-		a.step("load drivers", func() error { return a.modules.Coldplug("/sys") })
 		a.step("load packet filter", func() error { return a.modules.LoadAll(routerModules...) })
 	}
 	a.step("set up the kernel", a.tune)
@@ -142,7 +142,21 @@ func (a *appliance) prepareAndServe(ctx context.Context) {
 		running.Go(func() { a.shell(ctx) })
 	}
 	running.Go(func() { a.netsvc(ctx) })
+	running.Go(func() { a.leisurely(ctx) })
+}
+
+// leisurely does what no packet waits for, in the time that the services leave: the machine has one processor, and the
+// network waits for it.
+func (a *appliance) leisurely(ctx context.Context) {
+	runtime.LockOSThread() // for good: the thread ends with this goroutine
+	a.step("leave the processor to the services", func() error {
+		return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+	})
+	if a.modules != nil {
+		a.step("load drivers", func() error { return a.modules.Coldplug("/sys") })
+	}
 	a.step("listen to the power button", func() error { return a.listenPower(ctx) })
+	a.log.Say("wisp-init", "all devices are in use")
 }
 
 func (a *appliance) tune() error {

@@ -18,22 +18,24 @@ import (
 // Where the image keeps what init needs, and where init puts things.
 const (
 	moduleList  = "/etc/wisp/modules"
-	sealFile    = "/etc/wisp/root.sha256"
+	sealFile    = "/etc/wisp/root.seal"
 	versionFile = "/etc/wisp/version"
 
 	imageMount = "/image" // the squashfs, read-only
 	writeMount = "/write" // what is written over it, in memory
 	newRoot    = "/root"  // both as one
-	nextInit   = "/sbin/wisp-init"
 
 	// diskWait is how long drivers may look for disks, which they do in the background.
 	diskWait = 20 * time.Second
 )
 
-// firstStage returns only into a power-off: a machine that cannot start is switched off, not started again, for it
-// would fail the same way, and its host sees a machine that is off but not one that boots for ever.
-func firstStage() {
+// firstProcess is the machine from its first moment to its last. One that cannot start is switched off, not started
+// again, for it would fail the same way, and its host sees a machine that is off but not one that boots for ever.
+func firstProcess() {
 	err := boot()
+	if err == nil {
+		serve()
+	}
 	if errors.Is(err, rootdisk.ErrBroken) {
 		say("ROOT DISK IS DAMAGED, NOT STARTED: %v", err)
 	} else {
@@ -48,7 +50,7 @@ func say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "wisp-init: "+format+"\r\n", args...)
 }
 
-// boot does not return when all went well.
+// boot makes the root disk the root of the machine, once it is known to be whole.
 func boot() error {
 	begun := time.Now()
 	if err := mountAll(firstMounts); err != nil {
@@ -164,10 +166,11 @@ func assemble(device string) error {
 	return mount(mountPoint{"overlay", newRoot, "overlay", unix.MS_NOATIME, options})
 }
 
-// enter makes newRoot the root file system and executes the next init there.
+// enter makes newRoot the root file system. This process goes on there as the same program: executing the root's copy of
+// it would cost a start of the runtime and gain nothing, for both are of one build.
 func enter() error {
-	if _, err := os.Stat(newRoot + nextInit); err != nil {
-		return fmt.Errorf("root disk has no init: %w", err)
+	if _, err := os.Stat(newRoot + netsvcPath); err != nil {
+		return fmt.Errorf("root disk has no services: %w", err)
 	}
 	for _, m := range firstMounts {
 		if err := os.MkdirAll(newRoot+m.at, 0o755); err != nil {
@@ -178,6 +181,7 @@ func enter() error {
 		}
 	}
 	// The files of the initial root file system are memory that nothing frees later: after the move it is out of reach.
+	// What remains is this program itself.
 	for _, p := range []string{"/init", "/lib", "/etc"} {
 		if err := os.RemoveAll(p); err != nil {
 			return err
@@ -192,9 +196,5 @@ func enter() error {
 	if err := unix.Chroot("."); err != nil {
 		return fmt.Errorf("change root: %w", err)
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	err := unix.Exec(nextInit, []string{nextInit}, []string{searchPath})
-	return fmt.Errorf("execute %s: %w", nextInit, err)
+	return os.Chdir("/")
 }

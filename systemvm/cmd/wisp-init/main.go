@@ -1,10 +1,9 @@
-// Command wisp-init is the first process of a system VM. It goes by several names:
+// Command wisp-init is the first process of a system VM. It goes by two names:
 //
-//   - /init, in the initial root file system: loads the drivers of the root disk, proves that the disk is whole, and
-//     goes on from there.
-//   - /sbin/wisp-init, on the root disk, as process 1: loads the other drivers, starts wisp-netsvc and keeps it running,
-//     collects orphans, and switches the machine off when the host asks by the power button.
-//   - /sbin/modprobe: what the kernel and iptables call for a module.
+//   - /init, in the initial root file system, as process 1: loads the drivers of the root disk, proves that the disk is
+//     whole, makes it the root, loads the other drivers, starts wisp-netsvc and keeps it running, collects orphans, and
+//     switches the machine off when the host asks by the power button.
+//   - /sbin/modprobe, on the root disk: what the kernel and iptables call for a module.
 //
 // What the image must hold stands in the room's DESIGN.md.
 package main
@@ -27,9 +26,7 @@ func main() {
 	case os.Getpid() != 1:
 		fmt.Fprintln(os.Stderr, "wisp-init: this is the first process of a system VM and runs as nothing else")
 		os.Exit(2)
-	case name == "init":
-		firstStage()
 	default:
-		secondStage()
+		firstProcess()
 	}
 }

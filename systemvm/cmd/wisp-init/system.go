@@ -21,7 +21,7 @@ type mountPoint struct {
 
 const noExec = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// firstMounts move from the first stage to the second.
+// firstMounts move from the initial root to the root disk.
 var firstMounts = []mountPoint{
 	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
 	{"proc", "/proc", "proc", noExec, ""},

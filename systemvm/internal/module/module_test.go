@@ -14,12 +14,14 @@ const (
 	dep = `kernel/net/a-b.ko:
 kernel/net/mid.ko: kernel/net/a-b.ko
 kernel/net/top.ko: kernel/net/mid.ko kernel/net/a-b.ko
+kernel/crypto/cipher.ko:
 `
 	aliases = `# Aliases extracted from modules themselves.
 alias virtio:d00000001v* top
 alias net-pf-16-proto-[0-9]* mid
 alias nft-expr-match a-b
 alias fs-x/y mid
+alias cpu:type:x86,*feature:*,0099,* cipher
 `
 )
 
@@ -85,6 +87,7 @@ func TestColdplug(t *testing.T) {
 	sys := t.TempDir()
 	write(t, filepath.Join(sys, "bus/pci/devices/0/modalias"), "net-pf-16-proto-1\n")
 	write(t, filepath.Join(sys, "bus/pci/devices/1/modalias"), "nobody:knows\n")
+	write(t, filepath.Join(sys, "bus/cpu/devices/cpu0/modalias"), "cpu:type:x86,feature:,0099,\n")
 	var got []string
 	l := newLoader("/m", ParseIndex(dep, aliases), func(file string) error {
 		got = append(got, Name(file))
