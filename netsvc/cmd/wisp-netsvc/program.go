@@ -85,13 +85,7 @@ func (p *Program) wire(k *kernel.Kernel) {
 	fw, snat, forwards := firewall.New(tables), nat.New(tables), portfwd.New(tables)
 	links := link.New(k, p.log.With("service", "link"))
 	routes := route.New(k)
-	p.dhcp = dhcp4.New(dhcp4.Options{
-		Kernel:  k,
-		Open:    func(link string) (dhcp4.Conn, error) { return k.OpenPacket(link, 67) },
-		Log:     p.log.With("service", "dhcp4"),
-		Now:     time.Now,
-		Changed: notify,
-	})
+	p.dhcp = newDHCP(k, p.log, notify)
 	p.dns = dns.New(context.Background(), k, p.log.With("service", "dns"))
 	p.metadata = metadata.New(k, p.log.With("service", "metadata"))
 	p.password = password.New(k, p.log.With("service", "password"), notify)
@@ -99,15 +93,10 @@ func (p *Program) wire(k *kernel.Kernel) {
 		{
 			Name: "firewall",
 			Apply: func(ctx context.Context, s *netspec.NetSpec) error {
-				// In a new namespace there is nothing to narrow, and nothing that rules could open before their time: they
-				// may come all at once, which is one program started instead of four.
-				err := tables.Together(ctx, func() {
+				rules := func() {
 					_ = errors.Join(snat.Apply(ctx, s.GetNat()), forwards.Apply(ctx, s.GetPortfwd()), fw.Apply(ctx, s.GetFirewall()))
-				})
-				if err != nil {
-					p.log.Info("rules were not loaded at once", "err", err)
 				}
-				return fw.Narrow(ctx, s.GetFirewall())
+				return p.firstRules(ctx, tables, rules, func() error { return fw.Narrow(ctx, s.GetFirewall()) })
 			},
 			Remove: func(ctx context.Context) error { return fw.Apply(ctx, nil) }, // the last of all
 		}, {
@@ -168,6 +157,25 @@ func (p *Program) wire(k *kernel.Kernel) {
 		Now:      time.Now,
 		Version:  version,
 	})
+}
+
+func newDHCP(k *kernel.Kernel, log *slog.Logger, changed func()) *dhcp4.Service {
+	return dhcp4.New(dhcp4.Options{
+		Kernel:  k,
+		Open:    func(link string) (dhcp4.Conn, error) { return k.OpenPacket(link, 67) },
+		Log:     log.With("service", "dhcp4"),
+		Now:     time.Now,
+		Changed: changed,
+	})
+}
+
+// firstRules loads all rules at once where there have never been any, which is one program started instead of four: there
+// is nothing to narrow, and nothing that rules could open before their time. Elsewhere, and after a failure, narrow does.
+func (p *Program) firstRules(ctx context.Context, tables *ruleset.Tables, all func(), narrow func() error) error {
+	if err := tables.Together(ctx, all); err != nil {
+		p.log.Info("rules were not loaded at once", "err", err)
+	}
+	return narrow()
 }
 
 // observe adds what guests did, and how the machine is where it is ours.
