@@ -95,7 +95,15 @@ func TestSystemVM(t *testing.T) {
 	next := withRouter(spec)
 	spec.Images = spec.Images[:len(spec.Images)-1]
 	next.InstanceName, next.Standby = "r-8-VM", true
-	settle("standby")
+	o = settle("standby")
+	if at := o.GetNetworks()[0].GetLinksGeneration(); at != spec.Generation {
+		t.Errorf("links are of generation %d, want %d", at, spec.Generation)
+	}
+	for _, vm := range o.GetSystemVms() {
+		if at := vm.GetUnpluggedGeneration(); vm.GetVm().GetId() == next.GetId() && at != spec.Generation || vm.GetVm().GetId() == router.GetId() && at != 0 {
+			t.Errorf("%s counts as unplugged from generation %d on", vm.GetVm().GetId(), at)
+		}
+	}
 	if diff := cmp.Diff([]string{router.GetId()}, h.Carrying()); diff != "" {
 		t.Errorf("connected beside a standby (-want +got):\n%s", diff)
 	}
