@@ -42,8 +42,7 @@ type Success struct {
 
 // JobSuccess is the same as the result of a job, where clients want a boolean.
 type JobSuccess struct {
-	Success     bool   `json:"success" doc:"true when the call was carried out"`
-	DisplayText string `json:"displaytext,omitempty" doc:"a remark for people"`
+	Success bool `json:"success" doc:"true when the call was carried out"`
 }
 
 // Started is the answer of asynchronous commands.

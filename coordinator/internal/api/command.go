@@ -57,8 +57,6 @@ type Command struct {
 	// Object is the key of the object (or of the list) inside the envelope: "virtualmachine". Empty: the answer's
 	// fields stand in the envelope directly.
 	Object string
-	// Related names commands whose answers have the same shape, as listApis shows: "a,b".
-	Related string
 	// Run is made by Query, List, Change, Delete, Async, AsyncCreate or Raw.
 	Run Handler
 	// Step moves a job of the command on; asynchronous commands only. See package job.
@@ -80,6 +78,14 @@ func (c *Command) envelope() string {
 
 // EnvelopeName is the top-level key of the answer.
 func (c *Command) EnvelopeName() string { return c.envelope() }
+
+// AnswerType is the struct that the command answers, or its job; nil where it has none.
+func (c *Command) AnswerType() reflect.Type {
+	if c.Async() {
+		return c.Answer
+	}
+	return c.Run.answer
+}
 
 // Lists tells whether the command answers a list.
 func (c *Command) Lists() bool { return c.Run.kind == list }

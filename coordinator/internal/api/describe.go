@@ -48,7 +48,7 @@ func (g *Registry) Describe(role Roles) []Description {
 
 func (g *Registry) describe(c *Command, role Roles) Description {
 	d := Description{
-		Name: c.Name, Description: c.Doc, IsAsync: c.Async(), Related: c.Related, Since: c.Since,
+		Name: c.Name, Description: c.Doc, IsAsync: c.Async(), Related: g.alike(c, role), Since: c.Since,
 		Params: []ParameterDescription{}, Response: []FieldDescription{},
 	}
 	pl, err := planOf(c.Run.params)
@@ -74,11 +74,7 @@ func (g *Registry) describe(c *Command, role Roles) Description {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	t := c.Run.answer
-	if c.Async() {
-		t = c.Answer
-	}
-	if enc, err := encoderOf(t); err == nil && enc != nil {
+	if enc, err := encoderOf(c.AnswerType()); err == nil && enc != nil {
 		d.Response = append(d.Response, enc.describe(0)...)
 	}
 	if c.Async() {
@@ -87,6 +83,20 @@ func (g *Registry) describe(c *Command, role Roles) Description {
 			FieldDescription{Name: "jobstatus", Description: "how far the job is", Type: "integer"})
 	}
 	return d
+}
+
+// alike names the other commands of a role that answer the same object, or have it as their job's result: "a,b".
+func (g *Registry) alike(c *Command, role Roles) string {
+	if c.Object == "" {
+		return ""
+	}
+	var names []string
+	for _, o := range g.commands {
+		if o != c && o.Object != "" && o.AnswerType() == c.AnswerType() && o.Roles&role != 0 && o.Roles&NoLogin == 0 {
+			names = append(names, o.Name)
+		}
+	}
+	return strings.Join(names, ",")
 }
 
 // related names the list command of an entity, where there is one.

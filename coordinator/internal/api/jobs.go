@@ -35,10 +35,8 @@ func (g *Registry) JobKinds(all *settings.Registry, keeper *seal.Keeper) []job.K
 // appendResult writes a jobresult. A Success becomes the boolean one that job results need.
 func appendResult(c *Command, v any) ([]byte, error) {
 	switch s := v.(type) {
-	case nil:
+	case nil, Success:
 		return appendJSON(nil, JobSuccess{Success: true}), nil
-	case Success:
-		return appendJSON(nil, JobSuccess{Success: true, DisplayText: s.DisplayText}), nil
 	case JobSuccess:
 		return appendJSON(nil, s), nil
 	}

@@ -28,6 +28,14 @@ var (
 	})
 )
 
+// CallLimit tells how many calls an account may make in how many seconds; zeros where calls are not limited.
+func CallLimit(v settings.View) (calls, seconds int64) {
+	if !v.Bool(throttlingEnabled.Name) {
+		return 0, 0
+	}
+	return v.Int(throttlingMax.Name), v.Int(throttlingInterval.Name)
+}
+
 // Throttle counts the calls of accounts. One counter serves the whole cluster, because every call is carried out by the
 // leader, to whichever coordinator it was sent: the limit holds exactly, and not once per coordinator. A new leader
 // starts all intervals anew. Calls that are refused count, too. It is safe for concurrent use.

@@ -156,7 +156,7 @@ func world(t testing.TB, log io.Writer) *apitest.Cloud {
 		Log: log, Entities: append(entities, event.Entities()...),
 		Make: func(k *seal.Keeper) []api.Command {
 			return slices.Concat(commands, session.Commands(session.Deps{}), user.Commands(user.Deps{Seal: k}), account.Commands(account.Deps{}), domain.Commands(domain.Deps{}),
-				event.Commands(), apis.Commands(func(*api.Call) bool { return false }))
+				event.Commands(), apis.Commands())
 		},
 	})
 	c.Update(func(tx *store.Tx) error {

@@ -28,10 +28,9 @@ const (
 func (t NetworkType) String() string { return [...]string{"Advanced", "Basic"}[t] }
 
 // Zone is a data centre.
-type Zone struct {
+type Zone struct { // row 3 was a description
 	ID              ID                `row:"1"`
 	Name            string            `row:"2"`
-	Description     string            `row:"3"`
 	DNS1            netip.Addr        `row:"4"`
 	DNS2            netip.Addr        `row:"5"`
 	IP6DNS1         netip.Addr        `row:"6"`

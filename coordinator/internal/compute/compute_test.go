@@ -2,8 +2,12 @@ package compute_test
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/wispcloud/wisp/coordinator/internal/settings"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -173,6 +177,10 @@ func TestDeployRefusals(t *testing.T) {
 			"root disk too small", func(d *compute.Deployment) { x := *d.Template; x.SizeBytes = 3 << 30; d.Template = &x; d.RootGiB = 2 },
 			"Invalid rootdisksize 2: the template needs at least 3 GiB",
 		},
+		{
+			"root disk too large", func(d *compute.Deployment) { d.RootGiB = 2001 },
+			"Invalid size 2001 GiB of volume ROOT-1: storage.max.volume.size allows at most 2000 GiB",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -313,5 +321,54 @@ func TestRenderBounds(t *testing.T) {
 	m := s.Vms[0]
 	if m.Keymap != "en-gb" || m.Nics[0].RateMbit != 25 || m.Disks[0].ReadIops != 300 || m.Disks[0].Cache != "writethrough" {
 		t.Errorf("rendered %v", m)
+	}
+}
+
+// Where no offering bounds a NIC, settings may: that of VMs for the default NIC, that of networks for all.
+func TestRateSettings(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings.New(compute.Settings())
+	vm, err := w.deploy(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.step(t, vm, w.area.StartStep, "")
+	for _, x := range []struct {
+		name string
+		zone cloud.ID
+		want uint32
+	}{{"network.throttling.rate", cloud.ID{}, 40}, {"network.throttling.rate", w.dep.Zone.ID, 30}, {"vm.network.throttling.rate", cloud.ID{}, 20}} {
+		w.update(t, func(tx *store.Tx) error {
+			if x.zone.IsZero() {
+				return g.Set(tx, x.name, strconv.Itoa(int(x.want)))
+			}
+			return g.SetFor(tx, x.zone, x.name, strconv.Itoa(int(x.want)), nil)
+		})
+		if got := w.render(t, w.hosts[0]).Vms[0].Nics[0].RateMbit; got != x.want {
+			t.Errorf("with %s %d the NIC has %d Mbit/s", x.name, x.want, got)
+		}
+	}
+}
+
+// Sizes that are chosen freely have bounds of their own, which settings move.
+func TestCustomSizes(t *testing.T) {
+	w := newWorld(t, 1)
+	g := settings.New(compute.Settings())
+	sizes := func() (taken []uint64) {
+		for _, gib := range []uint64{1, 2, 1024, 1025} {
+			if compute.CustomSize(w.r.DB().Current(), gib) == nil {
+				taken = append(taken, gib)
+			}
+		}
+		return taken
+	}
+	if d := cmp.Diff([]uint64{1, 2, 1024}, sizes()); d != "" {
+		t.Error(d)
+	}
+	w.update(t, func(tx *store.Tx) error {
+		return errors.Join(g.Set(tx, "custom.diskoffering.size.min", "2"), g.Set(tx, "custom.diskoffering.size.max", "1025"))
+	})
+	if d := cmp.Diff([]uint64{2, 1024, 1025}, sizes()); d != "" {
+		t.Error(d)
 	}
 }

@@ -250,6 +250,9 @@ func (a *Area) createVolumes(tx *store.Tx, vm *cloud.VM, d *Deployment) error {
 		})
 	}
 	for _, v := range volumes {
+		if most := volumeMax.Int(tx); gib(v.SizeBytes) > most {
+			return cloud.Errorf(cloud.Invalid, "Invalid size %d GiB of volume %s: %s allows at most %d GiB", gib(v.SizeBytes), v.Name, volumeMax.Name, most)
+		}
 		if err := a.countVolume(tx, v, 1); err != nil {
 			return err
 		}
@@ -259,6 +262,17 @@ func (a *Area) createVolumes(tx *store.Tx, vm *cloud.VM, d *Deployment) error {
 	}
 	return nil
 }
+
+// CustomSize checks the size in GiB that was asked for with an offering of a free size.
+func CustomSize(r store.Reader, gib uint64) error {
+	if least, most := DiskSizes(r); gib < uint64(least) || gib > uint64(most) {
+		return cloud.Errorf(cloud.Invalid, "Invalid size %d (GiB): with a customized disk offering it must be between %d and %d", gib, least, most)
+	}
+	return nil
+}
+
+// DiskSizes are the bounds of the sizes, in GiB, that may be asked for with an offering of a free size.
+func DiskSizes(r store.Reader) (least, most int64) { return customMin.Int(r), customMax.Int(r) }
 
 // gib is how primary storage is counted against limits: begun GiB.
 func gib(bytes uint64) int64 { return int64((bytes + 1<<30 - 1) >> 30) }

@@ -217,20 +217,21 @@ func keymap(keyboard string) string {
 }
 
 // rate is what a NIC may send and receive in Mbit/s: the service offering's for the default NIC, else that of the
-// network's offering; 0 is no bound.
+// network's offering, else what the settings say; 0 is no bound.
 func rate(r store.Reader, o *cloud.ServiceOffering, nic *cloud.NIC) uint32 {
-	if nic.Default && o.NetworkRate > 0 {
-		return o.NetworkRate
+	if nic.Default {
+		if rate := cmp.Or(o.NetworkRate, uint32(vmRate.Int(r))); rate > 0 {
+			return rate
+		}
 	}
 	n, ok := tables.Networks.Get(r, nic.NetworkID)
 	if !ok {
 		return 0
 	}
-	offered, ok := tables.NetworkOfferings.Get(r, n.OfferingID)
-	if !ok {
-		return 0
+	if offered, ok := tables.NetworkOfferings.Get(r, n.OfferingID); ok && offered.NetworkRate > 0 {
+		return offered.NetworkRate
 	}
-	return offered.NetworkRate
+	return uint32(networkRate.Int(r, n.ZoneID))
 }
 
 func addrString(nic *cloud.NIC) string {

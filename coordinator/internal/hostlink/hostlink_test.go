@@ -261,7 +261,7 @@ func TestLedgerAhead(t *testing.T) {
 	s := a.link(w.addrs[0], ahead)
 	for w.read().Index() < ahead {
 		w.update(func(tx *store.Tx) error {
-			return tables.Zones.Edit(tx, cloud.ID{0xa}, func(z *cloud.Zone) error { z.Description += "."; return nil })
+			return tables.Zones.Edit(tx, cloud.ID{0xa}, func(z *cloud.Zone) error { z.Name += "."; return nil })
 		})
 	}
 	w.update(func(tx *store.Tx) error {

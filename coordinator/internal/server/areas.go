@@ -131,10 +131,9 @@ func (a areas) settings() [][]*settings.Def {
 
 // commands lists the commands of the API.
 func (a areas) commands(s *Server) []api.Command {
-	expunge := func(c *api.Call) bool { return compute.UsersMayExpunge(c.Read) }
 	attempts, hashers := session.NewLimiter(), identity.NewHashers()
 	return slices.Concat(
-		session.Commands(session.Deps{Limit: attempts, Directory: s.directory}), apilimit.Commands(s.throttle), apis.Commands(expunge), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
+		session.Commands(session.Deps{Limit: attempts, Directory: s.directory}), apilimit.Commands(s.throttle), apis.Commands(), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
 		user.Commands(user.Deps{Seal: s.seal, Attempts: attempts, Hashers: hashers}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop, Hashers: hashers}), role.Commands(), ldap.Commands(ldap.Deps{Seal: s.seal}), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), dedication.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{

@@ -44,8 +44,8 @@ var absent = []struct{ names, why string }{
 	{`^router|^system\.vm|^recreate\.systemvm|^linkLocal|^control\.`, "sizes and control network of system VMs: a router's size is its service offering, and agents reach it over a virtio port"},
 	{`^security\.|^endpointe|^enable\.(ec2|s3)|^json\.content|^encode\.api|^api\.throttling\.cachesize`, "other ways into its API, and how its answers are written"},
 	{
-		`^cloud\.identifier|^management\.network|^check\.pod|^guest\.vlan\.bits|^ha\.tag|^sortkey|^use\.external|^network\.(dhcp|disable|ipv6|dns)|^network\.throttling|^vm\.(network\.throttling|allocation|user|destroy)|^apply\.allocation|^host\.capacityType|^storage\.max\.volume\.size|^custom\.diskoffering|^allow\.subdomain|^incorrect\.login`,
-		"fixed here, or chosen by other means: placement takes the emptiest host that fits, rates and sizes are those of offerings",
+		`^cloud\.identifier|^management\.network|^check\.pod|^guest\.vlan\.bits|^ha\.tag|^sortkey|^use\.external|^network\.(dhcp|disable|ipv6|dns)|^vm\.(allocation|user|destroy)|^apply\.allocation|^host\.capacityType|^allow\.subdomain|^incorrect\.login`,
+		"fixed here, or chosen by other means: placement takes the emptiest host that fits",
 	},
 }
 

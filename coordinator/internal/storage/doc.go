@@ -31,7 +31,7 @@ type Counter func(tx *store.Tx, account cloud.ID, t cloud.ResourceType, delta in
 type EventWriter func(tx *store.Tx, e *cloud.Event) error
 
 // Settings lists the global settings this package honours.
-func Settings() []*settings.Def { return []*settings.Def{allowedSites, maxImageSize, publicTemplates} }
+func Settings() []*settings.Def { return []*settings.Def{allowedSites, maxImageSize, PublicTemplates} }
 
 var (
 	allowedSites = settings.Define(settings.Def{
@@ -42,7 +42,8 @@ var (
 		Name: "max.template.iso.size", Category: "Advanced", Type: settings.Integer, Default: "50", Min: 1, Max: 65536,
 		Doc: "The largest template or ISO that may be downloaded, in GiB",
 	})
-	publicTemplates = settings.Define(settings.Def{
+	// PublicTemplates lets users make templates that everybody sees.
+	PublicTemplates = settings.Define(settings.Def{
 		Name: "allow.public.user.templates", Category: "Advanced", Type: settings.Boolean, Default: "true",
 		Doc: "Whether users may make their templates public",
 	})

@@ -58,7 +58,7 @@ func Register(tx *store.Tx, reg Registration, count Counter) (*cloud.Template, e
 		return nil, cloud.Errorf(cloud.Denied, "Only root admins can register system VM templates (format %s)", cloud.FormatSystemVM)
 	case reg.ZoneID.IsZero() && !reg.Admin:
 		return nil, cloud.Errorf(cloud.Invalid, "Please specify a valid zone Id.")
-	case reg.Public && !reg.Admin && !publicTemplates.Bool(tx):
+	case reg.Public && !reg.Admin && !PublicTemplates.Bool(tx):
 		return nil, cloud.Errorf(cloud.Invalid, "Only private templates/ISO can be created.")
 	}
 	if !reg.Admin {

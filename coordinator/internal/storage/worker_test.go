@@ -380,7 +380,7 @@ func TestImport(t *testing.T) {
 func TestRegistrations(t *testing.T) {
 	s := newSite(t)
 	s.update(func(tx *store.Tx) error {
-		return tables.Settings.Put(tx, &cloud.Setting{ID: publicTemplates.ID(), Name: publicTemplates.Name, Value: "false"})
+		return tables.Settings.Put(tx, &cloud.Setting{ID: PublicTemplates.ID(), Name: PublicTemplates.Name, Value: "false"})
 	})
 	good := Registration{Owner: s.owner, ZoneID: s.zone, Name: "t", URL: "http://example.org/a", Format: "qcow2", Hypervisor: "kvm"}
 	for name, change := range map[string]func(*Registration){

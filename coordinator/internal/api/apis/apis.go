@@ -7,13 +7,13 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/compute"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/storage"
 )
 
-// Commands lists the commands. expunge tells whether users may expunge their VMs.
-func Commands(expunge func(c *api.Call) bool) []api.Command {
-	return []api.Command{list(), capabilities(expunge)}
-}
+// Commands lists the commands.
+func Commands() []api.Command { return []api.Command{list(), capabilities()} }
 
 type listParams struct {
 	Name string `api:"name" doc:"only the command of this name"`
@@ -64,8 +64,8 @@ type Capability struct {
 	MaxDisk            int64  `json:"customdiskofferingmaxsize" doc:"greatest disk of a free size in GiB"`
 	RegionSecondary    bool   `json:"regionsecondaryenabled" doc:"whether secondary storage is of a region"`
 	KVMSnapshots       bool   `json:"kvmsnapshotenabled" doc:"whether KVM volumes can have snapshots"`
-	APILimitMax        int    `json:"apilimitmax,omitempty" doc:"most calls in an interval"`
-	APILimitInterval   int    `json:"apilimitinterval,omitempty" doc:"that interval in seconds"`
+	APILimitMax        int64  `json:"apilimitmax,omitempty" doc:"most calls in an interval"`
+	APILimitInterval   int64  `json:"apilimitinterval,omitempty" doc:"that interval in seconds"`
 	ViewDestroyedVM    bool   `json:"allowuserviewdestroyedvm" doc:"whether users see their destroyed VMs"`
 	ExpungeRecoverVM   bool   `json:"allowuserexpungerecovervm" doc:"whether users may expunge and recover VMs"`
 	ExpungeRecoverDisk bool   `json:"allowuserexpungerecovervolume" doc:"whether users may expunge and recover volumes"`
@@ -77,15 +77,18 @@ type Capability struct {
 
 type capabilityParams struct{}
 
-func capabilities(expunge func(c *api.Call) bool) api.Command {
+func capabilities() api.Command {
 	return api.Command{
 		Name: "listCapabilities", Doc: "Tells what this cloud can do.", Roles: api.Everyone, Object: "capability",
 		Run: api.Query(func(c *api.Call, _ *capabilityParams) (Capability, error) {
-			return Capability{
-				Version: api.CompatVersion, DynamicRoles: true, SupportELB: "false", MinDisk: 1, MaxDisk: 1024, PageSize: 20, ViewDestroyedVM: true,
-				ExpungeRecoverVM: expunge(c), PublicTemplates: true, CreateProjects: identity.UsersMayCreateProjects.Bool(c.Read),
-				ProjectInvite: identity.InviteRequired.Bool(c.Read),
-			}, nil
+			v := Capability{
+				Version: api.CompatVersion, DynamicRoles: true, SupportELB: "false", PageSize: 20, ViewDestroyedVM: true,
+				ExpungeRecoverVM: compute.UsersMayExpunge(c.Read), PublicTemplates: storage.PublicTemplates.Bool(c.Read),
+				CreateProjects: identity.UsersMayCreateProjects.Bool(c.Read), ProjectInvite: identity.InviteRequired.Bool(c.Read),
+			}
+			v.MinDisk, v.MaxDisk = compute.DiskSizes(c.Read)
+			v.APILimitMax, v.APILimitInterval = api.CallLimit(c.Settings)
+			return v, nil
 		}),
 	}
 }

@@ -25,10 +25,12 @@ var (
 
 // Normal is an answer made comparable: ids become {name} where Name knows them and {id1}, {id2}, ... otherwise, in the
 // order of their appearance, and times become {time}.
-func (c *Cloud) Normal(raw []byte) []byte {
+func (c *Cloud) Normal(raw []byte) []byte { return normal(raw, c.names) }
+
+func normal(raw []byte, names map[string]string) []byte {
 	seen := map[string]string{}
 	raw = uuidText.ReplaceAllFunc(raw, func(id []byte) []byte {
-		if name := c.names[string(id)]; name != "" {
+		if name := names[string(id)]; name != "" {
 			return []byte("{" + name + "}")
 		}
 		if seen[string(id)] == "" {
@@ -63,19 +65,39 @@ func (c *Cloud) Golden(name string, a *Answer) {
 	}
 }
 
+// GoldenJSON is Cloud.Golden for an answer of another server: its bytes, and those of the same answer in XML where the
+// call changes nothing.
+func GoldenJSON(t testing.TB, name string, answer, xml []byte) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Indent(&b, normal(answer, nil), "", "  "); err != nil {
+		t.Fatalf("%s: %v: %s", name, err, answer)
+	}
+	b.WriteByte('\n')
+	GoldenText(t, filepath.Join("testdata", "golden", name+".json"), b.String())
+	if xml != nil {
+		sameXML(t, name, answer, xml, nil)
+	}
+}
+
 // sameXML asks for the same answer in XML, and compares it byte for byte with what the JSON says it has to be.
 func (c *Cloud) sameXML(name string, a *Answer) {
 	c.t.Helper()
-	want, err := asXML(a.got)
+	sameXML(c.t, name, a.got, a.xml().Raw, c.names)
+}
+
+func sameXML(t testing.TB, name string, answer, xml []byte, names map[string]string) {
+	t.Helper()
+	want, err := asXML(answer)
 	if err != nil {
-		c.t.Fatalf("%s: %v: %s", name, err, a.got)
+		t.Fatalf("%s: %v: %s", name, err, answer)
 	}
 	lines := func(b []byte) string {
-		b = regexp.MustCompile(` cloud-stack-version="[^"]*"`).ReplaceAll(c.Normal(b), nil)
+		b = regexp.MustCompile(` cloud-stack-version="[^"]*"`).ReplaceAll(normal(b, names), nil)
 		return strings.ReplaceAll(string(b), "><", ">\n<")
 	}
-	if d := cmp.Diff(lines(want), lines(a.xml().Raw)); d != "" {
-		c.t.Errorf("%s: the XML answer is not the JSON answer (-JSON +XML):\n%s", name, d)
+	if d := cmp.Diff(lines(want), lines(xml)); d != "" {
+		t.Errorf("%s: the XML answer is not the JSON answer (-JSON +XML):\n%s", name, d)
 	}
 }
 

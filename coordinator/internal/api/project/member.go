@@ -156,7 +156,7 @@ func (h handlers) addUser() api.Command {
 				return nil, cloud.Errorf(cloud.Invalid, "Unable to find user %s in domain id=%s", p.Username, project.DomainID)
 			}
 			if _, member := identity.Member(tx, project.ID, a.ID, u.ID); !member {
-				if err := h.join(c, tx, project, a, u.ID, "", role(p.RoleType)); err != nil {
+				if err := h.join(c, tx, project, a, u.ID, p.Email, role(p.RoleType)); err != nil {
 					return nil, err
 				}
 			}

@@ -17,7 +17,7 @@ import (
 func world(t *testing.T) *apitest.Cloud {
 	return apitest.New(t, apitest.Config{Make: func(k *seal.Keeper) []api.Command {
 		return slices.Concat(role.Commands(), account.Commands(account.Deps{}), user.Commands(user.Deps{Seal: k}),
-			apis.Commands(func(*api.Call) bool { return false }))
+			apis.Commands())
 	}})
 }
 

@@ -188,6 +188,9 @@ func dataDisk(r store.Reader, p *deployParams) (*compute.DataDisk, error) {
 		if p.Size == 0 {
 			return nil, cloud.Errorf(cloud.Invalid, "Disk offering %s requires the parameter size (GiB)", o.Name)
 		}
+		if err := compute.CustomSize(r, p.Size); err != nil {
+			return nil, err
+		}
 		d.Bytes = p.Size << 30
 	}
 	return d, nil

@@ -68,8 +68,6 @@ func name(z *cloud.Zone) (cloud.ID, string) { return z.ID, "zone " + z.Name }
 type Answer struct {
 	ID                    cloud.ID          `json:"id" doc:"the zone"`
 	Name                  string            `json:"name" doc:"its name"`
-	Description           string            `json:"description,omitempty" doc:"its description"`
-	DisplayText           string            `json:"displaytext,omitempty" doc:"its description"`
 	DNS1                  netip.Addr        `json:"dns1,omitempty" doc:"first DNS server for guests"`
 	DNS2                  netip.Addr        `json:"dns2,omitempty" doc:"second DNS server for guests"`
 	IP6DNS1               netip.Addr        `json:"ip6dns1,omitempty" doc:"first IPv6 DNS server for guests"`
@@ -93,7 +91,7 @@ type Answer struct {
 
 func view(c *api.Call, z *cloud.Zone) Answer {
 	a := Answer{
-		ID: z.ID, Name: z.Name, Description: z.Description, DisplayText: z.Description, DNS1: z.DNS1, DNS2: z.DNS2,
+		ID: z.ID, Name: z.Name, DNS1: z.DNS1, DNS2: z.DNS2,
 		IP6DNS1: z.IP6DNS1, IP6DNS2: z.IP6DNS2, Domain: z.NetworkDomain, DomainID: z.DomainID, NetworkType: z.Type.String(),
 		Type: "Core", SecurityGroupsEnabled: z.SecurityGroups, AllocationState: z.AllocationState.String(), ZoneToken: z.Token,
 		DHCPProvider: "VirtualRouter", LocalStorageEnabled: z.LocalStorage,
@@ -213,7 +211,7 @@ func list() api.Command {
 		Name: "listZones", Doc: "Lists zones.", Roles: api.Everyone, Object: "zone",
 		Run: api.List(api.Lister[listParams, cloud.Zone, Answer]{
 			Rows: rows, Visible: visible,
-			Keyword: func(z *cloud.Zone) string { return z.Name + "\n" + z.Description },
+			Keyword: func(z *cloud.Zone) string { return z.Name },
 			ViewFor: func(c *api.Call, p *listParams, z *cloud.Zone) Answer {
 				a := view(c, z)
 				if p.ShowCapacities && c.IsRoot() {
