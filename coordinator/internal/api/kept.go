@@ -26,7 +26,7 @@ type keptKey struct {
 	shape uint8
 }
 
-// keptRow is one row's JSON. What is volatile comes between the first cut bytes and the others.
+// keptRow is one row's JSON, after a comma. What is volatile comes between the first cut bytes and the others.
 type keptRow struct {
 	json []byte
 	cut  int
@@ -84,11 +84,11 @@ func (l Lister[P, Row, R]) fillKept(c *Call, p *P, out *listing[R], n int, id fu
 	rows := make([]keptRow, n)
 	l.memo.rows.Look(view, keys, func(i int, r keptRow) { rows[i] = r })
 	l.make(c, p, view, keys, rows)
-	out.encoded = make([][]byte, 0, 2*n)
+	out.encoded = make([][]byte, 0, n)
 	var b []byte // of all rows: what grows is copied, what was taken of it stays
 	for i, r := range rows {
-		if i > 0 {
-			out.encoded = append(out.encoded, comma)
+		if i == 0 {
+			r.json, r.cut = r.json[1:], r.cut-1
 		}
 		var v any
 		if l.Volatile != nil {
@@ -108,8 +108,6 @@ func (l Lister[P, Row, R]) fillKept(c *Call, p *P, out *listing[R], n int, id fu
 	}
 	return true
 }
-
-var comma = []byte{','}
 
 // make encodes the rows of a page that are not kept, and keeps them.
 func (l Lister[P, Row, R]) make(c *Call, p *P, view *store.View, keys []keptKey, rows []keptRow) {
@@ -140,7 +138,7 @@ func (l Lister[P, Row, R]) make(c *Call, p *P, view *store.View, keys []keptKey,
 func (m *rowMemo) encode(row unsafe.Pointer) keptRow {
 	b := buffer()
 	defer recycle(b)
-	*b = appendFields(append((*b)[:0], '{'), m.enc.fields[:m.from], row, true)
+	*b = appendFields(append((*b)[:0], ",{"...), m.enc.fields[:m.from], row, true)
 	cut := len(*b)
 	*b = append(appendFields(*b, m.enc.fields[m.to:], row, false), '}')
 	return keptRow{slices.Clone(*b), cut}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -34,17 +35,22 @@ func (q *request) wrap(b []byte, envelope string, inner func([]byte) []byte) []b
 
 // send writes a whole answer.
 func (q *request) send(b []byte, status int) {
+	q.begin(len(b), status)
+	if q.r.Method != http.MethodHead {
+		_, _ = q.w.Write(b) // a client that went away is no error of ours
+	}
+}
+
+// begin writes the header of an answer.
+func (q *request) begin(length, status int) {
 	h := q.w.Header()
 	if q.json {
 		h["Content-Type"] = jsonType
 	} else {
 		h["Content-Type"] = xmlType
 	}
-	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Content-Length", strconv.Itoa(length))
 	q.w.WriteHeader(status)
-	if q.r.Method != http.MethodHead {
-		_, _ = q.w.Write(b) // a client that went away is no error of ours
-	}
 }
 
 var (
@@ -52,18 +58,38 @@ var (
 	xmlType  = []string{"text/xml; charset=UTF-8"}
 )
 
+// longAnswer is from how many bytes of rows on an answer is written by its parts. Below it one copy is cheaper.
+const longAnswer = 32 << 10
+
 // answer sends what a handler gave.
 func (s *Server) answer(q *request, v any) {
 	b := buffer()
 	defer recycle(b)
+	var rows [][]byte // what is to be sent between the first gap bytes of b and the others
+	var gap int
 	*b = q.wrap((*b)[:0], q.command.envelope(), func(b []byte) []byte {
-		if l, ok := v.(anyListing); ok {
-			return q.appendList(b, l)
+		l, ok := v.(anyListing)
+		if !ok {
+			return q.appendObject(b, v)
 		}
-		return q.appendObject(b, v)
+		b, rows, gap = q.appendList(b, l)
+		return b
 	})
-	q.send(*b, http.StatusOK)
+	if len(rows) == 0 {
+		q.send(*b, http.StatusOK)
+	} else {
+		q.begin(len(*b)+length(rows), http.StatusOK)
+		parts := append(make(net.Buffers, 0, len(rows)+2), (*b)[:gap])
+		q.gathering().writeParts(q.w, append(append(parts, rows...), (*b)[gap:]))
+	}
 	s.done(q, http.StatusOK)
+}
+
+func length(parts [][]byte) (n int) {
+	for _, p := range parts {
+		n += len(p)
+	}
+	return n
 }
 
 // appendObject writes an answer under the command's object key, or flat.
@@ -86,28 +112,29 @@ func (q *request) appendObject(b []byte, v any) []byte {
 	return append(e.json(b, p), '}')
 }
 
-// appendList writes count and rows; an empty list has neither.
-func (q *request) appendList(b []byte, l anyListing) []byte {
-	count, rows, encoded := l.list()
-	e, p := addressable(rows)
+// appendList writes count and rows; an empty list has neither. Rows that are long and can be sent from where they are it
+// leaves out: they belong after the first gap bytes.
+func (q *request) appendList(b []byte, l anyListing) (_ []byte, rows [][]byte, gap int) {
+	count, view, encoded := l.list()
+	e, p := addressable(view)
 	if !q.json {
 		if count > 0 {
 			b = append(strconv.AppendInt(append(b, "<count>"...), int64(count), 10), "</count>"...)
 		}
-		return e.appendXML(b, q.command.Object, p)
+		return e.appendXML(b, q.command.Object, p), nil, 0
 	}
 	if count == 0 {
-		return append(b, "{}"...)
+		return append(b, "{}"...), nil, 0
 	}
 	b = strconv.AppendInt(append(b, `{"count":`...), int64(count), 10)
 	switch {
 	case len(encoded) > 0:
 		b = append(append(appendString(append(b, ','), q.command.Object), ':'), '[')
-		size := len(b) + 8
-		for _, part := range encoded {
-			size += len(part)
+		size := length(encoded)
+		if size >= longAnswer && q.gathering() != nil {
+			return append(b, "]}"...), encoded, len(b)
 		}
-		b = slices.Grow(b, size-len(b))
+		b = slices.Grow(b, size+len("]}}"))
 		for _, part := range encoded {
 			b = append(b, part...)
 		}
@@ -116,5 +143,5 @@ func (q *request) appendList(b []byte, l anyListing) []byte {
 		b = append(appendString(append(b, ','), q.command.Object), ':')
 		b = e.json(b, p)
 	}
-	return append(b, '}')
+	return append(b, '}'), nil, 0
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 )
 
@@ -85,10 +86,12 @@ func (s *Server) listen() error {
 		s.log.Info("listening", "for", name, "address", l.Addr().String())
 		if conf != nil {
 			l = tls.NewListener(l, conf)
+		} else {
+			l = api.Gather(l)
 		}
 		s.listeners = append(s.listeners, &listener{name, l, &http.Server{
 			Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+			IdleTimeout: idleTimeout, ConnContext: api.ConnContext, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}})
 		return nil
 	}

@@ -144,7 +144,9 @@ func (c *Cloud) serve(cfg Config) {
 	mux := http.NewServeMux()
 	mux.Handle("/client/api", c.Server)
 	mux.Handle("/client/api/", c.Server)
-	srv := httptest.NewServer(mux)
+	srv := httptest.NewUnstartedServer(mux)
+	srv.Listener, srv.Config.ConnContext = api.Gather(srv.Listener), api.ConnContext
+	srv.Start()
 	c.URL = srv.URL + "/client/api"
 	engine := job.New(job.Config{
 		Cluster: c.Replica, Kinds: c.Registry.JobKinds(c.Settings, c.Seal), Seal: c.Seal, Log: log, Failure: api.JobFailure,

@@ -46,16 +46,20 @@ func cpu() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// fill makes n running VMs with a NIC each, of ten accounts' worth of names, all owned by a-user.
+// fill makes n running VMs with a NIC each, of ten accounts' worth of names, all owned by a-user. They are on a host without
+// an agent: one that renders all of them again and again would be part of every figure.
 func (w *world) fill(n int) {
 	owner := w.Users["a-user"].Account
+	w.Update(func(tx *store.Tx) error {
+		return tables.Hosts.Put(tx, &cloud.Host{ID: id(33), Name: "h2", ZoneID: id(1), PodID: id(2), ClusterID: id(4), Number: 2, Status: cloud.HostUp})
+	})
 	const atOnce = 5000
 	for from := 0; from < n; from += atOnce {
 		w.Update(func(tx *store.Tx) error {
 			for i := from; i < min(n, from+atOnce); i++ {
 				v := &cloud.VM{
 					ID: tx.NewID(), Name: fmt.Sprintf("vm-%07d", i), DisplayName: fmt.Sprintf("web server %d", i), InstanceName: fmt.Sprintf("i-2-%d-VM", i+1000),
-					AccountID: owner.ID, DomainID: owner.DomainID, ZoneID: id(1), HostID: id(3), PodID: id(2), TemplateID: id(7), OfferingID: id(8), OSTypeID: id(6),
+					AccountID: owner.ID, DomainID: owner.DomainID, ZoneID: id(1), HostID: id(33), PodID: id(2), TemplateID: id(7), OfferingID: id(8), OSTypeID: id(6),
 					State: cloud.VMRunning, Hypervisor: "KVM", CPUs: 1, CPUMHz: 500, MemoryMiB: 512, Created: tx.Now(),
 				}
 				if err := tables.VMs.Put(tx, v); err != nil {
