@@ -59,7 +59,7 @@ func listWorld(t testing.TB) *apitest.Cloud {
 	c.Update(func(tx *store.Tx) error {
 		err := tables.Zones.Put(tx, &cloud.Zone{ID: cloud.NameID("zone", "z"), Name: "z"})
 		for i := range byte(3) {
-			err = errors.Join(err, tables.Projects.Put(tx, &cloud.Project{ID: cloud.ID{1, i}, Name: fmt.Sprint("p", i), AccountID: cloud.ID{2, i}}))
+			err = errors.Join(err, tables.Projects.Put(tx, &cloud.Project{ID: cloud.ID{1, i}, Name: fmt.Sprint("p", i), AccountID: cloud.ID{2, i}, DomainID: c.Users["a-user"].Account.DomainID}))
 		}
 		return err
 	})
@@ -78,6 +78,9 @@ func fillLists(c *apitest.Cloud, n int, b bool) {
 				switch {
 				case i%7 == 0:
 					account = cloud.ID{2, byte(rng.IntN(3))}
+				case b && rng.IntN(4) == 0: // in a domain below that of a-user
+					owner = c.Users["x-user"].Account
+					account = owner.ID
 				case b && rng.IntN(3) == 0:
 					owner = c.Users["b-user"].Account
 					account = owner.ID
@@ -154,7 +157,7 @@ func BenchmarkLists(b *testing.B) {
 	c := listWorld(b)
 	fillLists(c, *listed, false)
 	for _, l := range lists {
-		for _, user := range []string{"root", "a-user"} {
+		for _, user := range []string{"root", "a-admin", "a-user"} {
 			u := signedURL(c, user, "command", l.command, "listall", "true", "page", strconv.Itoa(*listed/1200), "pagesize", "500")
 			b.Run(l.command+"/"+user, func(b *testing.B) {
 				w := &sink{h: http.Header{}}

@@ -27,6 +27,17 @@ func (s Scope) Account() (cloud.ID, bool) {
 // Everything tells whether the scope leaves nothing out.
 func (s Scope) Everything() bool { return s.everything && s.without == nil }
 
+// domains are those whose rows the scope shows, where it is nothing but rows of domains; nil otherwise.
+func (s Scope) domains() map[cloud.ID]bool {
+	switch {
+	case s.everything || s.none || !s.account.IsZero() || len(s.also) > 0:
+		return nil
+	case s.below != nil:
+		return s.below
+	}
+	return map[cloud.ID]bool{s.domain: true}
+}
+
 // Has tells whether a row of this owner is shown.
 func (s Scope) Has(o Owner) bool {
 	switch {

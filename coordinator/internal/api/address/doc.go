@@ -145,7 +145,9 @@ func (h handlers) list() api.Command {
 				if other.AllocatedOnly = nil; p.free() || !api.Unfiltered(other) {
 					return api.Ranked[cloud.PublicIP]{}, false
 				}
-				return api.Order[cloud.PublicIP]{Table: tables.PublicIPs, All: "allocated", Own: "account-allocated"}.Rank(c)
+				return api.Order[cloud.PublicIP]{
+					Table: tables.PublicIPs, All: "allocated", Own: "account-allocated", Domain: "domain-allocated",
+				}.Rank(c)
 			},
 			Table:   tables.PublicIPs,
 			Kept:    func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },

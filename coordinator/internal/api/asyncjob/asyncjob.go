@@ -147,7 +147,7 @@ func (d Deps) list() api.Command {
 				if !api.Unfiltered(*p) {
 					return api.Ranked[cloud.Job]{}, false
 				}
-				return api.Order[cloud.Job]{Table: tables.Jobs, Own: "account", ByID: true}.Rank(c)
+				return api.Order[cloud.Job]{Table: tables.Jobs, Own: "account", ByID: true, Owner: "owner", Domain: "domain"}.Rank(c)
 			},
 			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.Job], error) {
 				rows := tables.Jobs.All(c.Read)

@@ -130,7 +130,10 @@ func ranked(c *api.Call, p *params) (api.Ranked[cloud.Event], bool) {
 		return api.Ranked[cloud.Event]{}, false
 	}
 	archived := store.K(p.Archived)
-	return api.Order[cloud.Event]{Table: tables.Events, All: "created", AllKey: archived, Own: "account", OwnKey: archived, Descending: true}.Rank(c)
+	return api.Order[cloud.Event]{
+		Table: tables.Events, All: "created", AllKey: archived, Own: "account", OwnKey: archived, Domain: "domain", DomainKey: archived,
+		Descending: true,
+	}.Rank(c)
 }
 
 // candidates are the archived events, the others, or with nil both.

@@ -115,7 +115,7 @@ func (h handlers) list() api.Command {
 				if !api.Unfiltered(*p) {
 					return api.Ranked[cloud.Network]{}, false
 				}
-				return api.Order[cloud.Network]{Table: tables.Networks, All: "created", Own: "account-created"}.Rank(c)
+				return api.Order[cloud.Network]{Table: tables.Networks, All: "created", Own: "account-created", Domain: "domain-created"}.Rank(c)
 			},
 			Table: tables.Networks,
 			Kept:  func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },

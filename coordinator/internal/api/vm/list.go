@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"encoding/base64"
 	"iter"
 	"slices"
@@ -90,29 +91,61 @@ func (h handlers) list() api.Command {
 	}
 }
 
-// ranked takes the lists that people and programs ask for again and again from an index: everything, and one's own, with a
-// state or without.
+// narrow is the index that has the VMs of one of the filters, in the order of their IDs, and what filters are left; index is
+// "" without such a filter.
+func (p *listParams) narrow() (index string, key store.Key, left listParams) {
+	left = *p
+	for _, f := range []struct {
+		id    *cloud.ID
+		index string
+	}{{&left.HostID, "host"}, {&left.GroupID, "group"}, {&left.KeptID, "userdata"}, {&left.OfferingID, "offering"}, {&left.TemplateID, "template"}, {&left.ZoneID, "zone"}} {
+		if !f.id.IsZero() {
+			key = store.K(*f.id)
+			*f.id = cloud.ID{}
+			return f.index, key, left
+		}
+	}
+	return "", nil, left
+}
+
+// ranked takes the lists that people and programs ask for again and again from an index: everything, of the domains of an
+// admin, and one's own, with a state or without, and for root by what is in narrow.
 func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.VM], bool) {
 	none := api.Ranked[cloud.VM]{}
-	other := *p
+	index, key, other := p.narrow()
 	other.UserDataToo, other.State, other.Details = false, "", nil
 	if !api.Unfiltered(other) || slices.ContainsFunc(p.Details, func(d string) bool { return !slices.Contains(detailNames, d) }) {
 		return none, false
 	}
 	_, one := c.Scope.Account()
 	state, named := stateByName[strings.ToLower(p.State)]
-	order := api.Order[cloud.VM]{Table: tables.VMs, ByID: true}
+	order := api.Order[cloud.VM]{Table: tables.VMs, ByID: true, Owner: "owner"}
 	switch {
+	case index != "":
+		if p.State != "" || one || !c.IsRoot() {
+			return none, false
+		}
+		order.All, order.AllKey, order.Own, order.Narrow = index, key, "account", true
 	case named:
 		order.All, order.AllKey, order.Own, order.OwnKey = "state", store.K(state), "account-state", store.K(state)
 	case one && (strings.EqualFold(p.State, "present") || p.State == "" && !c.IsAdmin()):
 		order.Own = "present"
 	case p.State == "" && c.IsRoot():
-		order.Own = "account"
+		order.Own, order.Domain = "account", "domain"
+	case p.State == "" && c.IsAdmin() && !one:
+		order.Own, order.Domain, order.Hidden = "account", "domain", expunging
 	default:
 		return none, false
 	}
 	return order.Rank(c)
+}
+
+// expunging are the VMs that only root sees, by their IDs. One's own are not taken from here.
+func expunging(r store.Reader, _ cloud.ID) (out []store.Entry) {
+	for id := range tables.VMs.IDs(r, "state", store.K(cloud.VMExpunging)) {
+		out = append(out, store.Entry(id[:]))
+	}
+	return out
 }
 
 // rows picks the narrowest index and filters the rest.
@@ -141,8 +174,15 @@ func candidates(c *api.Call, p *listParams) iter.Seq[*cloud.VM] {
 	if !p.ID.IsZero() {
 		ids = []cloud.ID{p.ID}
 	}
-	switch {
-	case len(ids) > 0:
+	if len(ids) == 0 {
+		if others, ok := p.others(c.Read); ok {
+			slices.SortFunc(others, func(a, b cloud.ID) int { return bytes.Compare(a[:], b[:]) })
+			if ids = slices.Compact(others); len(ids) == 0 {
+				return func(func(*cloud.VM) bool) {}
+			}
+		}
+	}
+	if len(ids) > 0 {
 		return func(yield func(*cloud.VM) bool) {
 			for _, id := range ids {
 				if vm, ok := tables.VMs.Get(c.Read, id); ok && !yield(vm) {
@@ -150,21 +190,43 @@ func candidates(c *api.Call, p *listParams) iter.Seq[*cloud.VM] {
 				}
 			}
 		}
-	case !p.HostID.IsZero():
-		return tables.VMs.By(c.Read, "host", store.K(p.HostID))
-	case !p.GroupID.IsZero():
-		return tables.VMs.By(c.Read, "group", store.K(p.GroupID))
-	case !p.KeptID.IsZero():
-		return tables.VMs.By(c.Read, "userdata", store.K(p.KeptID))
-	case !p.OfferingID.IsZero():
-		return tables.VMs.By(c.Read, "offering", store.K(p.OfferingID))
-	case !p.TemplateID.IsZero():
-		return tables.VMs.By(c.Read, "template", store.K(p.TemplateID))
+	}
+	index, key, _ := p.narrow()
+	if index != "" && index != "zone" {
+		return tables.VMs.By(c.Read, index, key)
 	}
 	if account, ok := c.Scope.Account(); ok {
 		return tables.VMs.By(c.Read, "account", store.K(account))
 	}
+	if all, ok := (api.Order[cloud.VM]{Table: tables.VMs, ByID: true, Owner: "owner", Own: "account", Domain: "domain"}).Each(c); ok && !c.Scope.Everything() {
+		return all
+	}
+	if index != "" {
+		return tables.VMs.By(c.Read, index, key)
+	}
 	return tables.VMs.All(c.Read)
+}
+
+// others gives the VMs that rows of other tables name: those of a network, a pool, an affinity group, in any order and perhaps
+// more than once. false: no filter asks for them.
+func (p *listParams) others(r store.Reader) (ids []cloud.ID, ok bool) {
+	switch {
+	case !p.NetworkID.IsZero():
+		for n := range tables.NICs.By(r, "network", store.K(p.NetworkID)) {
+			ids = append(ids, n.VMID)
+		}
+	case !p.StorageID.IsZero():
+		for v := range tables.Volumes.By(r, "pool", store.K(p.StorageID)) {
+			ids = append(ids, v.VMID)
+		}
+	case !p.AffinityID.IsZero():
+		for m := range tables.AffinityMembers.By(r, "group", store.K(p.AffinityID)) {
+			ids = append(ids, m.VMID)
+		}
+	default:
+		return nil, false
+	}
+	return ids, true
 }
 
 // states that state= accepts beside the names of states.

@@ -71,7 +71,7 @@ func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.Volume], bool) {
 	if !api.Unfiltered(*p) {
 		return api.Ranked[cloud.Volume]{}, false
 	}
-	return api.Order[cloud.Volume]{Table: tables.Volumes, Own: "account", ByID: true, Hidden: tombstones}.Rank(c)
+	return api.Order[cloud.Volume]{Table: tables.Volumes, Own: "account", ByID: true, Owner: "owner", Domain: "domain", Hidden: tombstones}.Rank(c)
 }
 
 // tombstones are the entries of hidden volumes: by their IDs, or in the index of one account.
@@ -125,6 +125,9 @@ func candidates(c *api.Call, p *listParams) iter.Seq[*cloud.Volume] {
 	}
 	if account, ok := c.Scope.Account(); ok {
 		return tables.Volumes.By(c.Read, "account", store.K(account))
+	}
+	if all, ok := (api.Order[cloud.Volume]{Table: tables.Volumes, Own: "account", ByID: true, Owner: "owner", Domain: "domain"}).Each(c); ok {
+		return all
 	}
 	return tables.Volumes.All(c.Read)
 }

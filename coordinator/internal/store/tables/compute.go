@@ -20,6 +20,8 @@ var VMs = store.Define(store.Def[cloud.VM]{
 			}
 			return store.K(r.AccountID, r.Name)
 		}},
+		{Name: "owner", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID) }},
+		{Name: "domain", Key: func(r *cloud.VM) store.Key { return store.K(r.DomainID) }},
 		{Name: "zone", Key: func(r *cloud.VM) store.Key { return store.K(r.ZoneID) }},
 		{Name: "host", Key: func(r *cloud.VM) store.Key {
 			if r.HostID.IsZero() {
@@ -65,6 +67,8 @@ var Volumes = store.Define(store.Def[cloud.Volume]{
 			}
 			return store.K(r.PoolID)
 		}},
+		{Name: "owner", Key: func(r *cloud.Volume) store.Key { return store.K(r.AccountID) }},
+		{Name: "domain", Key: func(r *cloud.Volume) store.Key { return store.K(r.DomainID) }},
 		{Name: "zone", Key: func(r *cloud.Volume) store.Key { return store.K(r.ZoneID) }},
 		{Name: "state", Key: func(r *cloud.Volume) store.Key { return store.K(r.State) }},
 		{Name: "sha256", Key: func(r *cloud.Volume) store.Key {

@@ -18,6 +18,8 @@ var Jobs = store.Define(store.Def[cloud.Job]{
 		}},
 		{Name: "instance", Key: func(r *cloud.Job) store.Key { return store.K(r.InstanceID, r.Created) }},
 		{Name: "account", Key: func(r *cloud.Job) store.Key { return store.K(r.AccountID, r.Created) }},
+		{Name: "owner", Key: func(r *cloud.Job) store.Key { return store.K(r.AccountID) }},
+		{Name: "domain", Key: func(r *cloud.Job) store.Key { return store.K(r.DomainID) }},
 		{Name: "completed", Key: func(r *cloud.Job) store.Key {
 			if r.Completed.IsZero() {
 				return nil
@@ -33,6 +35,7 @@ var Events = store.Define(store.Def[cloud.Event]{
 	ID:   func(r *cloud.Event) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Event]{
 		{Name: "account", Key: func(r *cloud.Event) store.Key { return store.K(r.AccountID, r.Archived, r.Created) }},
+		{Name: "domain", Key: func(r *cloud.Event) store.Key { return store.K(r.DomainID, r.Archived, r.Created) }},
 		{Name: "created", Key: func(r *cloud.Event) store.Key { return store.K(r.Archived, r.Created) }},
 		{Name: "resource", Key: func(r *cloud.Event) store.Key {
 			if r.ResourceID.IsZero() {

@@ -86,6 +86,12 @@ var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 			}
 			return store.K(r.AccountID, -r.Allocated.UnixMicro(), r.Address)
 		}},
+		{Name: "domain-allocated", Key: func(r *cloud.PublicIP) store.Key {
+			if r.AccountID.IsZero() || r.State == cloud.IPFree {
+				return nil
+			}
+			return store.K(r.DomainID, -r.Allocated.UnixMicro(), r.Address)
+		}},
 		{Name: "network", Key: func(r *cloud.PublicIP) store.Key {
 			if r.NetworkID.IsZero() {
 				return nil
@@ -129,6 +135,7 @@ var Networks = store.Define(store.Def[cloud.Network]{
 		// As they are listed.
 		{Name: "created", Key: func(r *cloud.Network) store.Key { return store.K(r.Created, r.Number) }},
 		{Name: "account-created", Key: func(r *cloud.Network) store.Key { return store.K(r.AccountID, r.Created, r.Number) }},
+		{Name: "domain-created", Key: func(r *cloud.Network) store.Key { return store.K(r.DomainID, r.Created, r.Number) }},
 		{Name: "zone", Key: func(r *cloud.Network) store.Key { return store.K(r.ZoneID) }},
 		{Name: "number", Unique: true, Key: func(r *cloud.Network) store.Key { return store.K(r.Number) }},
 		{Name: "segment", Unique: true, Key: func(r *cloud.Network) store.Key {
