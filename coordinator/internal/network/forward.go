@@ -3,10 +3,12 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/job"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -128,6 +130,120 @@ func openFor(tx *store.Tx, p *cloud.PortForwardingRule) error {
 		f.CIDRs = []string{anywhere}
 	}
 	return tables.FirewallRules.Put(tx, f)
+}
+
+// ForwardChange is what UpdateForward changes of a rule; what is nil stays as it is.
+type ForwardChange struct {
+	PrivateStart, PrivateEnd *int
+	VM                       *cloud.VM
+	GuestIP                  netip.Addr // invalid: the VM's address in the network
+	CIDRs                    []string
+}
+
+// ForwardTarget is where a rule leads to and for whom: what can be changed of it.
+type ForwardTarget struct {
+	VMID       cloud.ID   `json:"vm"`
+	GuestIP    netip.Addr `json:"ip"`
+	Start, End uint16
+	CIDRs      []string `json:",omitempty"`
+}
+
+// Target is a rule's.
+func Target(p *cloud.PortForwardingRule) ForwardTarget {
+	return ForwardTarget{p.VMID, p.GuestIP, p.PrivateStart, p.PrivateEnd, p.CIDRs}
+}
+
+// UpdateForward has a rule lead elsewhere. The public ports stay: connections of others are not touched.
+//
+// Errors: cloud.Invalid.
+func (a *Area) UpdateForward(tx *store.Tx, p *cloud.PortForwardingRule, c ForwardChange) error {
+	if p.State == cloud.RuleRevoke {
+		return cloud.Errorf(cloud.Invalid, "The port forwarding rule %s is being deleted", p.ID)
+	}
+	ip, ok := tables.PublicIPs.Get(tx, p.IPID)
+	if !ok {
+		return cloud.Errorf(cloud.Invalid, "The public address of port forwarding rule %s is gone", p.ID)
+	}
+	n, err := networkOfIP(tx, ip, PortForwarding)
+	if err != nil {
+		return err
+	}
+	if c.PrivateStart != nil || c.PrivateEnd != nil {
+		start, end := int(p.PublicStart), int(p.PublicEnd)
+		q := ForwardRequest{PublicStart: &start, PublicEnd: &end, PrivateStart: c.PrivateStart, PrivateEnd: c.PrivateEnd}
+		if err := setPorts(p, q); err != nil {
+			return err
+		}
+	}
+	vm := c.VM
+	if vm == nil && c.GuestIP.IsValid() {
+		vm, _ = tables.VMs.Get(tx, p.VMID)
+	}
+	if vm != nil {
+		if p.GuestIP, err = forwardTarget(tx, n, ip, ForwardRequest{VM: vm, GuestIP: c.GuestIP}); err != nil {
+			return err
+		}
+		p.VMID = vm.ID
+	}
+	if c.CIDRs != nil {
+		if tables.FirewallRules.Count(tx, "related", store.K(p.ID)) == 0 {
+			return cloud.Errorf(cloud.Invalid, "Parameter cidrlist is for rules that the firewall was opened with; this one has firewall rules of its own, if any")
+		}
+		if p.CIDRs, err = cidrs("cidrlist", c.CIDRs); err != nil {
+			return err
+		}
+	}
+	return a.retarget(tx, n, p)
+}
+
+// retarget writes a changed rule, and the firewall rule that was opened with it.
+func (a *Area) retarget(tx *store.Tx, n *cloud.Network, p *cloud.PortForwardingRule) error {
+	p.State = cloud.RuleAdd
+	if err := tables.PortForwardingRules.Put(tx, p); err != nil {
+		return err
+	}
+	from := p.CIDRs
+	if len(from) == 0 {
+		from = []string{anywhere}
+	}
+	for f := range tables.FirewallRules.By(tx, "related", store.K(p.ID)) {
+		if slices.Equal(f.CIDRs, from) {
+			continue
+		}
+		f.CIDRs, f.State = from, cloud.RuleAdd
+		if err := tables.FirewallRules.Put(tx, f); err != nil {
+			return err
+		}
+	}
+	return a.changed(tx, n)
+}
+
+// ForwardChanged is the state of a call that changes a rule.
+type ForwardChanged struct{ Before, After ForwardTarget }
+
+// UpdateForwardStep waits for a changed rule to hold, else has it lead where it did before, unless another call has
+// changed it meanwhile.
+func (a *Area) UpdateForwardStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
+	p, ok := tables.PortForwardingRules.Get(tx, j.InstanceID())
+	switch {
+	case !ok || p.State == cloud.RuleRevoke:
+		return job.Fail(cloud.Errorf(cloud.Unavailable, "The port forwarding rule was deleted before its change was in place")), nil
+	case p.State == cloud.RuleActive:
+		return job.Done(), nil
+	case !j.Expired:
+		return job.Wait(), nil
+	}
+	failed := job.Fail(unconfirmed(tx, p.NetworkID, "The change of the port forwarding rule"))
+	var s ForwardChanged
+	if err := j.Args(&s); err != nil {
+		return job.Outcome{}, err
+	}
+	n, ok := tables.Networks.Get(tx, p.NetworkID)
+	if now := Target(p); !ok || now.VMID != s.After.VMID || now.GuestIP != s.After.GuestIP || now.Start != s.After.Start || !slices.Equal(now.CIDRs, s.After.CIDRs) {
+		return failed, nil
+	}
+	p.VMID, p.GuestIP, p.PrivateStart, p.PrivateEnd, p.CIDRs = s.Before.VMID, s.Before.GuestIP, s.Before.Start, s.Before.End, s.Before.CIDRs
+	return failed, a.retarget(tx, n, p)
 }
 
 // Unforward revokes a forwarding rule and the firewall rule it was opened with.

@@ -1,8 +1,10 @@
 package network_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -368,4 +370,97 @@ func TestRulesGoWithTheirAddressAndVM(t *testing.T) {
 	if err := w.check(); err != nil {
 		t.Error(err)
 	}
+}
+
+// change is a call of UpdateForward, with the state of its job.
+func (w *world) change(t *testing.T, id cloud.ID, c network.ForwardChange) *job.State {
+	t.Helper()
+	var s network.ForwardChanged
+	w.do(func(tx *store.Tx) error {
+		p, _ := tables.PortForwardingRules.Get(tx, id)
+		s.Before = network.Target(p)
+		err := w.area.UpdateForward(tx, p, c)
+		s.After = network.Target(p)
+		return err
+	})
+	args, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &job.State{Job: &cloud.Job{InstanceID: id, Args: string(args)}}
+}
+
+func (w *world) updateStep(j *job.State, expired bool) string {
+	w.t.Helper()
+	j.Expired = expired
+	var out job.Outcome
+	for range 2 { // as after a crash
+		var again job.Outcome
+		w.do(func(tx *store.Tx) (err error) {
+			again, err = w.area.UpdateForwardStep(tx, j)
+			return err
+		})
+		if out.String() == (job.Outcome{}).String() {
+			out = again
+		}
+	}
+	return out.String()
+}
+
+// A rule leads elsewhere when the router has the change; where it never does, it leads where it did before.
+func TestUpdateForward(t *testing.T) {
+	w, n, vm := running(t)
+	other := w.vm(n)
+	ip := w.source(n.ID)
+	p := w.forward(ip, network.ForwardRequest{Protocol: "tcp", PublicStart: number(80), PrivateStart: number(8080), VM: vm, Open: true})
+	ranged := w.forward(ip, network.ForwardRequest{Protocol: "udp", PublicStart: number(100), PublicEnd: number(110), PrivateStart: number(100), PrivateEnd: number(110), VM: vm})
+	w.settle()
+	j := w.change(t, p.ID, network.ForwardChange{PrivateStart: number(8081), VM: other, CIDRs: []string{"192.0.2.7/24"}})
+	if got := w.updateStep(j, false); got != "wait[]" {
+		t.Errorf("before the host answered: %s", got)
+	}
+	w.settle()
+	if got := w.updateStep(j, false); got != "done" {
+		t.Errorf("after the host answered: %s", got)
+	}
+	sources := func() string {
+		f, _ := tables.FirewallRules.First(w.read(), "related", store.K(p.ID))
+		return fmt.Sprint(f.CIDRs)
+	}
+	want := []string{"tcp 80-80 Active", "forward 80-80 to 10.1.1.3:8081 Active", "forward 100-110 to 10.1.1.2:100 Active"}
+	if diff := cmp.Diff(want, w.rules()); diff != "" || sources() != "[192.0.2.0/24]" {
+		t.Error(diff, sources())
+	}
+	j = w.change(t, p.ID, network.ForwardChange{PrivateStart: number(9), VM: vm, CIDRs: []string{}})
+	if got, want := w.updateStep(j, true), "fail: The change of the port forwarding rule was not confirmed in time"; !strings.HasPrefix(got, want) {
+		t.Errorf("without an answer: %s", got)
+	}
+	if w.settle(); cmp.Diff(want, w.rules()) != "" || sources() != "[192.0.2.0/24]" {
+		t.Errorf("a change that was not confirmed stayed: %v %s", w.rules(), sources())
+	}
+	for _, c := range []struct {
+		text string
+		id   cloud.ID
+		q    network.ForwardChange
+	}{
+		{"Invalid port 70000", p.ID, network.ForwardChange{PrivateStart: number(70000)}},
+		{"ranges should be of equal sizes", ranged.ID, network.ForwardChange{PrivateStart: number(100)}},
+		{"Private port start should be equal", ranged.ID, network.ForwardChange{PrivateStart: number(101), PrivateEnd: number(111)}},
+		{"is not an address of virtual machine", p.ID, network.ForwardChange{GuestIP: addr("10.1.1.77")}},
+		{"formatting error", p.ID, network.ForwardChange{CIDRs: []string{"x"}}},
+		{"cidrlist is for rules that the firewall was opened with", ranged.ID, network.ForwardChange{CIDRs: []string{"192.0.2.0/24"}}},
+	} {
+		w.refused(t, cloud.Invalid, c.text, func(tx *store.Tx) error {
+			row, _ := tables.PortForwardingRules.Get(tx, c.id)
+			return w.area.UpdateForward(tx, row, c.q)
+		})
+	}
+	w.do(func(tx *store.Tx) error {
+		row, _ := tables.PortForwardingRules.Get(tx, p.ID)
+		return w.area.Unforward(tx, row)
+	})
+	w.refused(t, cloud.Invalid, "is being deleted", func(tx *store.Tx) error {
+		row, _ := tables.PortForwardingRules.Get(tx, p.ID)
+		return w.area.UpdateForward(tx, row, network.ForwardChange{PrivateStart: number(1)})
+	})
 }

@@ -68,6 +68,9 @@ var different = map[string]bool{
 	"registerTemplate.zoneid": true,
 	// Absent ones make the offering customized.
 	"createServiceOffering.cpunumber": true, "createServiceOffering.cpuspeed": true, "createServiceOffering.memory": true,
+	// Newer versions name the rule by its id; 4.1 by address, protocol and port, and ports are numbers in newer ones.
+	"updatePortForwardingRule.ipaddressid": true, "updatePortForwardingRule.protocol": true,
+	"updatePortForwardingRule.publicport": true, "updatePortForwardingRule.privateport": true,
 	// Newer versions take keypairs instead.
 	"resetSSHKeyForVirtualMachine.keypair": true,
 	// Ranges are of IPv4 addresses, which need all of these.

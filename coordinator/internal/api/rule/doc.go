@@ -18,7 +18,7 @@ func Commands(d Deps) []api.Command {
 	h := handlers{d}
 	return []api.Command{
 		h.open(), h.listIngress(), h.closeIngress(), h.openEgress(), h.listEgress(), h.closeEgress(),
-		h.forward(), h.listForwards(), h.unforward(),
+		h.forward(), h.updateForward(), h.listForwards(), h.unforward(),
 		h.enableStatic(), h.disableStatic(), h.openStatic(), h.listStatic(), h.closeStatic(),
 	}
 }

@@ -89,15 +89,74 @@ func (h handlers) forward() api.Command {
 			})
 			return startForward(c, tx, f, "Port forwarding on "+ip.Address.String(), err)
 		}),
-		Step:   h.Area.ForwardStep,
-		Answer: reflect.TypeFor[ForwardAnswer](),
-		Result: func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-			f, err := get(r, tables.PortForwardingRules, "id", j.InstanceID)
+		Step: h.Area.ForwardStep, Answer: reflect.TypeFor[ForwardAnswer](), Result: forwardResult,
+	}
+}
+
+// forwardResult is the rule as it is when the job ends.
+func forwardResult(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
+	f, err := get(r, tables.PortForwardingRules, "id", j.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	return viewForward(r, f), nil
+}
+
+type updateForwardParams struct {
+	ID             cloud.ID   `api:"id" ref:"portforwardingrule" since:"4.4" doc:"the rule; or, as in 4.1, ipaddressid, protocol and publicport"`
+	IPAddressID    cloud.ID   `api:"ipaddressid" ref:"ipaddress" doc:"public address of the rule"`
+	Protocol       string     `api:"protocol" doc:"protocol of the rule: tcp or udp"`
+	PublicPort     *int       `api:"publicport" type:"string" doc:"first public port of the rule"`
+	PrivatePort    *int       `api:"privateport" doc:"new first port of the VM"`
+	PrivateEndPort *int       `api:"privateendport" since:"4.4" doc:"new last port of the VM"`
+	PrivateIP      netip.Addr `api:"privateip" doc:"new address of the VM; vmguestip is another name of it"`
+	VMGuestIP      netip.Addr `api:"vmguestip" since:"4.5" doc:"new address of the VM; that of its NIC in the network when absent"`
+	VMID           cloud.ID   `api:"virtualmachineid" ref:"virtualmachine" doc:"the VM that the rule leads to from now on"`
+	CIDRList       []string   `api:"cidrlist" since:"4.22" doc:"new sources that the firewall was opened for with the rule"`
+}
+
+// rule finds the rule that is meant.
+func (p *updateForwardParams) rule(r store.Reader) (*cloud.PortForwardingRule, error) {
+	if !p.ID.IsZero() {
+		return get(r, tables.PortForwardingRules, "id", p.ID)
+	}
+	if p.IPAddressID.IsZero() || p.Protocol == "" || p.PublicPort == nil {
+		return nil, cloud.Errorf(cloud.Invalid, "Parameter id is needed, or ipaddressid, protocol and publicport")
+	}
+	for f := range tables.PortForwardingRules.By(r, "ip", store.K(p.IPAddressID)) {
+		if !f.Static && strings.EqualFold(f.Protocol, p.Protocol) && int(f.PublicStart) == *p.PublicPort {
+			return f, nil
+		}
+	}
+	return nil, cloud.Errorf(cloud.Invalid, "No port forwarding rule of the address begins at publicport=%d with protocol=%s", *p.PublicPort, p.Protocol)
+}
+
+func (h handlers) updateForward() api.Command {
+	return api.Command{
+		Name: "updatePortForwardingRule", Doc: "Has a port forwarding rule lead to another VM or to other ports.", Roles: api.Everyone,
+		Event: "NET.RULEMODIFY", Entity: "PortForwardingRule", Object: "portforwardingrule",
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *updateForwardParams) (*api.Start, error) {
+			f, err := p.rule(tx)
 			if err != nil {
 				return nil, err
 			}
-			return viewForward(r, f), nil
-		},
+			change := network.ForwardChange{PrivateStart: p.PrivatePort, PrivateEnd: p.PrivateEndPort, GuestIP: p.VMGuestIP, CIDRs: p.CIDRList}
+			if p.PrivateIP.IsValid() {
+				change.GuestIP = p.PrivateIP
+			}
+			if !p.VMID.IsZero() {
+				if change.VM, err = get(tx, tables.VMs, "virtualmachineid", p.VMID); err != nil {
+					return nil, err
+				}
+			}
+			before := network.Target(f)
+			s, err := startForward(c, tx, f, "Port forwarding", h.Area.UpdateForward(tx, f, change))
+			if err == nil {
+				s.Args = network.ForwardChanged{Before: before, After: network.Target(f)}
+			}
+			return s, err
+		}),
+		Step: h.Area.UpdateForwardStep, Answer: reflect.TypeFor[ForwardAnswer](), Result: forwardResult,
 	}
 }
 
