@@ -17,6 +17,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/apis"
 	"github.com/wispcloud/wisp/coordinator/internal/api/asyncjob"
 	"github.com/wispcloud/wisp/coordinator/internal/api/capacity"
+	"github.com/wispcloud/wisp/coordinator/internal/api/certificate"
 	"github.com/wispcloud/wisp/coordinator/internal/api/cluster"
 	"github.com/wispcloud/wisp/coordinator/internal/api/config"
 	"github.com/wispcloud/wisp/coordinator/internal/api/dedication"
@@ -139,6 +140,7 @@ func (a areas) commands(s *Server) []api.Command {
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
 		}),
+		certificate.Commands(certificate.Deps{Seal: s.seal}),
 		storagepool.Commands(), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),

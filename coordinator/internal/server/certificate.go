@@ -18,6 +18,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 // apiCertificate gives the certificate of the HTTPS API: the operator's, or one made at the first start, whose
@@ -37,6 +40,20 @@ func apiCertificate(c Config) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("load API certificate: %w", err)
 	}
 	return cert, nil
+}
+
+// uploaded gives the certificate that was uploaded for the name that a client asks for (uploadCustomCertificate); with nil
+// it is shown apiCertificate. One that cannot be used keeps nobody out.
+func (s *Server) uploaded(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	r := s.replica.DB().Current()
+	if tables.CustomCertificates.Len(r) == 0 {
+		return nil, nil
+	}
+	c, err := infra.CertificateFor(r, s.seal, hello.ServerName)
+	if err != nil {
+		s.log.Error("cannot use an uploaded certificate", "name", hello.ServerName, "error", err)
+	}
+	return c, nil
 }
 
 // makeCertificate writes a self-signed certificate for the names and addresses of this machine. The certificate is

@@ -77,7 +77,9 @@ func (s *Server) listen() error {
 	if err != nil {
 		return err
 	}
-	secure := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	secure := &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.uploaded,
+	}
 	open := func(name, address string, conf *tls.Config, h http.Handler) error {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
