@@ -43,6 +43,7 @@ type Call struct {
 	ctx      context.Context
 	registry *Registry
 	note     eventNote
+	project  Owner // of what the call is about, where that belongs to a project
 	recall   store.Reader
 	json     bool // the answer is wanted as JSON
 }
@@ -76,6 +77,18 @@ func (c *Call) Describe(resource cloud.ID, text string) {
 
 // EventOwner writes the call's event to another account than the caller's.
 func (c *Call) EventOwner(o Owner) { c.note.owner = o }
+
+// eventOwner is whose the call's events are: whose the handler says; else the project's that owns what the call is about,
+// so that its members see them; else the caller's. The caller is named in each of them.
+func (c *Call) eventOwner() Owner {
+	switch {
+	case c.note.owner != Owner{}:
+		return c.note.owner
+	case c.project != Owner{}:
+		return c.project
+	}
+	return c.Own()
+}
 
 // IsRoot tells whether the caller is a root admin.
 func (c *Call) IsRoot() bool { return c.Account != nil && c.Account.Type == cloud.RootAdminAccount }

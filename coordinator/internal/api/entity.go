@@ -31,8 +31,17 @@ func (c *Call) check(e Entity, param string, id cloud.ID, use bool) error {
 	if !ok {
 		return noEntity(param, id.String())
 	}
-	if c.May(o) || use && e.Usable != nil && e.Usable(c, id) {
+	if c.May(o) {
+		if !use {
+			c.about(param, o)
+		}
 		return nil
+	}
+	if use && e.Usable != nil && e.Usable(c, id) {
+		return nil
+	}
+	if err := c.barred(o.Account); err != nil {
+		return err
 	}
 	return noEntity(param, id.String())
 }

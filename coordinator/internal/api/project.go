@@ -2,28 +2,59 @@ package api
 
 import (
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// member tells whether account is that of a project which the caller works on.
-func (c *Call) member(account cloud.ID) bool {
+// membership is how the caller works on the project whose account this is: by itself, else as one of its account.
+func (c *Call) membership(account cloud.ID) (found *cloud.ProjectMember) {
 	if account.IsZero() || c.User == nil {
-		return false
+		return nil
 	}
 	for m := range tables.ProjectMembers.By(c.Read, "account", store.K(c.Account.ID, account)) {
-		if m.UserID.IsZero() || m.UserID == c.User.ID {
-			return true
+		switch m.UserID {
+		case c.User.ID:
+			return m
+		case cloud.ID{}:
+			found = m
 		}
 	}
-	return false
+	return found
 }
 
-// memberships are the accounts of the caller's projects; nil where it has none.
+// member tells whether account is that of a project which the caller works on, with a role there that does not deny the
+// command.
+func (c *Call) member(account cloud.ID) bool {
+	m := c.membership(account)
+	return m != nil && identity.PermitsInProject(c.Read, m, c.Command.Name)
+}
+
+// barred is the refusal of a command that the caller's role in a project denies. A member may know that the project is
+// there; nil for all others.
+func (c *Call) barred(account cloud.ID) error {
+	if m := c.membership(account); m != nil && !identity.PermitsInProject(c.Read, m, c.Command.Name) {
+		return cloud.Errorf(cloud.Denied, "The API %s is denied by the role that you have in the project id=%s", c.Command.Name, m.ProjectID)
+	}
+	return nil
+}
+
+// about notes whom the row belongs to that a parameter names, where that is a project.
+func (c *Call) about(param string, o Owner) {
+	if c.Account == nil || o.Account.IsZero() || o.Account == c.Account.ID || !c.Command.Changes() || c.project != (Owner{}) && param != "id" {
+		return
+	}
+	if a, ok := tables.Accounts.Get(c.Read, o.Account); ok && a.Type == cloud.ProjectAccount {
+		c.project = o
+	}
+}
+
+// memberships are the accounts of the caller's projects in which its role does not deny the command; nil where there are
+// none.
 func (c *Call) memberships() map[cloud.ID]bool {
 	var out map[cloud.ID]bool
 	for m := range tables.ProjectMembers.By(c.Read, "account", store.K(c.Account.ID)) {
-		if !m.UserID.IsZero() && m.UserID != c.User.ID {
+		if out[m.OwnerID] || !c.member(m.OwnerID) {
 			continue
 		}
 		if out == nil {
@@ -41,7 +72,13 @@ func (c *Call) Project(param, id string) (*cloud.Project, error) {
 		return nil, noEntity(param, id)
 	}
 	p, ok := tables.Projects.Get(c.Read, parsed)
-	if !ok || !c.May(Owner{p.AccountID, p.DomainID}) {
+	if !ok {
+		return nil, noEntity(param, id)
+	}
+	if !c.May(Owner{p.AccountID, p.DomainID}) {
+		if err := c.barred(p.AccountID); err != nil {
+			return nil, err
+		}
 		return nil, noEntity(param, id)
 	}
 	return p, nil
@@ -63,6 +100,7 @@ func (c *Call) projectOwner(account string, id cloud.ID) (*cloud.Account, error)
 	if !ok {
 		return nil, noEntity("projectid", id.String())
 	}
+	c.project = Owner{a.ID, a.DomainID}
 	return a, nil
 }
 

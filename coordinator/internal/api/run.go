@@ -116,6 +116,7 @@ func (s *Server) change(q *request, who *caller, tx *store.Tx, prepared any) (an
 		return nil, errUnavailable(q.command, who) // its role was changed a moment ago
 	}
 	c := s.call(q, who, tx, tx.Now())
+	q.last = c
 	c.Prepared = prepared
 	p, err := c.parameters(q)
 	if err != nil {
@@ -146,7 +147,11 @@ func (c *Call) submit(tx *store.Tx, start *Start) (any, error) {
 		return nil, fmt.Errorf("write arguments of %s: %w", c.Command.Name, err)
 	}
 	owner := start.Owner
-	if owner == (Owner{}) {
+	switch {
+	case owner != Owner{}:
+	case c.project != Owner{}:
+		owner = c.project
+	default:
 		owner = c.Own()
 	}
 	deadline := start.Deadline
@@ -201,10 +206,7 @@ func (c *Call) writeEvent(tx *store.Tx, state cloud.EventState, text string) (cl
 
 // writeFollowing writes an event that goes on with what parent began.
 func (c *Call) writeFollowing(tx *store.Tx, parent cloud.ID, state cloud.EventState, text string) (cloud.ID, error) {
-	owner := c.note.owner
-	if owner == (Owner{}) {
-		owner = c.Own()
-	}
+	owner := c.eventOwner()
 	return job.WriteEvent(tx, cloud.Event{
 		Type: c.Command.Event, State: state, Description: text, UserID: c.User.ID, AccountID: owner.Account,
 		DomainID: owner.Domain, ResourceID: c.note.resource, RequestID: c.RequestID, ParentID: parent,
@@ -222,10 +224,14 @@ func (s *Server) noteFailure(q *request, who *caller, err error) {
 		if err != nil {
 			return err
 		}
-		c := s.call(q, who, tx, tx.Now())
+		c := q.last
+		if c == nil {
+			c = s.call(q, who, tx, tx.Now())
+		}
+		owner := c.eventOwner()
 		_, werr := job.WriteEvent(tx, cloud.Event{
 			Type: q.command.Event, Level: cloud.EventError, State: cloud.EventCompleted, UserID: who.user.ID,
-			AccountID: who.account.ID, DomainID: who.account.DomainID, RequestID: q.id,
+			AccountID: owner.Account, DomainID: owner.Domain, ResourceID: c.note.resource, RequestID: q.id,
 			Description: "Error while " + c.eventText() + ": " + errorOf(err, q.id).Text,
 		})
 		return werr

@@ -73,6 +73,7 @@ type request struct {
 	command *Command
 	started time.Time
 	log     *slog.Logger
+	last    *Call // of the last run of the transaction, for the event of a refusal
 }
 
 // ServeHTTP implements http.Handler for the endpoint; it does not look at the path.

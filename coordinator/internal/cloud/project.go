@@ -48,7 +48,20 @@ type ProjectMember struct {
 	// OwnerID is the project's own account, so that access to a row is one look.
 	OwnerID ID        `row:"6"`
 	Created time.Time `row:"7"`
-	Unknown Unknown
+	// CustomRoleID is a CustomProjectRole that takes commands from a Regular member; zero: none.
+	CustomRoleID ID `row:"8"`
+	Unknown      Unknown
+}
+
+// CustomProjectRole is a role of a project's own: its rules, rows of RolePermission, deny commands to members that have
+// it, on what belongs to the project.
+type CustomProjectRole struct {
+	ID          ID        `row:"1"`
+	ProjectID   ID        `row:"2"`
+	Name        string    `row:"3"`
+	Description string    `row:"4"`
+	Created     time.Time `row:"5"`
+	Unknown     Unknown
 }
 
 // InvitationState is the state of an invitation as the API shows it. A Pending one that was not taken up in time is
@@ -82,8 +95,10 @@ type ProjectInvitation struct {
 	Created time.Time       `row:"10"`
 	Expires time.Time       `row:"11"`
 	// Mail is the token, sealed, until the mail with it was sent.
-	Mail    Sealed `row:"12"`
-	Unknown Unknown
+	Mail Sealed `row:"12"`
+	// CustomRoleID is the role of the project's own that whoever takes the invitation up gets; zero: none.
+	CustomRoleID ID `row:"13"`
+	Unknown      Unknown
 }
 
 // Tag is a pair of texts at a resource. It goes with its resource.

@@ -52,7 +52,7 @@ func Expired(i *cloud.ProjectInvitation, now time.Time) bool {
 }
 
 // Invite asks an account, or one user of it alone, to join a project. An invitation that still waits is an error.
-func Invite(tx *store.Tx, p *cloud.Project, account, user cloud.ID, role cloud.ProjectRole) error {
+func Invite(tx *store.Tx, p *cloud.Project, account, user cloud.ID, as Part) error {
 	for i := range tables.ProjectInvitations.By(tx, "project", store.K(p.ID, account)) {
 		if i.UserID != user {
 			continue
@@ -64,13 +64,13 @@ func Invite(tx *store.Tx, p *cloud.Project, account, user cloud.ID, role cloud.P
 			return err
 		}
 	}
-	return putInvitation(tx, &cloud.ProjectInvitation{ProjectID: p.ID, DomainID: p.DomainID, AccountID: account, UserID: user, Role: role})
+	return putInvitation(tx, &cloud.ProjectInvitation{ProjectID: p.ID, DomainID: p.DomainID, AccountID: account, UserID: user, Role: as.Role, CustomRoleID: as.CustomRoleID})
 }
 
 // InviteByMail asks whoever reads the mail to join a project, in the name of the account that asks. Its token is the
 // right to join: it is random, and kept sealed until the mail was sent and as a hash after that (CVE-2022-26779
 // guessed such tokens).
-func InviteByMail(tx *store.Tx, k *seal.Keeper, p *cloud.Project, asks cloud.ID, address string, role cloud.ProjectRole) error {
+func InviteByMail(tx *store.Tx, k *seal.Keeper, p *cloud.Project, asks cloud.ID, address string, as Part) error {
 	to, err := mail.Addresses(address)
 	if err != nil || len(to) != 1 {
 		return cloud.Errorf(cloud.Invalid, "Invalid value %q in parameter email: one mail address is accepted", address)
@@ -94,7 +94,7 @@ func InviteByMail(tx *store.Tx, k *seal.Keeper, p *cloud.Project, asks cloud.ID,
 	}
 	token := randomText(32)
 	return putInvitation(tx, &cloud.ProjectInvitation{
-		ProjectID: p.ID, DomainID: p.DomainID, Email: to[0], Role: role, Token: hashToken(token), Mail: k.Seal(token),
+		ProjectID: p.ID, DomainID: p.DomainID, Email: to[0], Role: as.Role, CustomRoleID: as.CustomRoleID, Token: hashToken(token), Mail: k.Seal(token),
 	})
 }
 
@@ -166,7 +166,7 @@ func Answer(tx *store.Tx, i *cloud.ProjectInvitation, account *cloud.Account, ac
 	default:
 		i.State = cloud.InvitationCompleted
 		if _, member := Member(tx, p.ID, account.ID, i.UserID); !member {
-			if err := AddMember(tx, p, account.ID, i.UserID, i.Role); err != nil {
+			if err := AddMember(tx, p, account.ID, i.UserID, Part{i.Role, i.CustomRoleID}); err != nil {
 				return err
 			}
 		}

@@ -37,7 +37,7 @@ func CreateProject(tx *store.Tx, owner *cloud.Account, name, text string) (*clou
 	if err := PutProject(tx, p); err != nil {
 		return nil, err
 	}
-	return p, AddMember(tx, p, owner.ID, cloud.ID{}, cloud.ProjectAdmin)
+	return p, AddMember(tx, p, owner.ID, cloud.ID{}, Part{Role: cloud.ProjectAdmin})
 }
 
 // PutProject writes a new or changed project.
@@ -61,13 +61,19 @@ func Member(r store.Reader, project, account, user cloud.ID) (*cloud.ProjectMemb
 	return tables.ProjectMembers.First(r, "project", store.K(project, account, user))
 }
 
+// Part is what a member may do: everything as an Admin, else what a role of the project's own does not deny.
+type Part struct {
+	Role         cloud.ProjectRole
+	CustomRoleID cloud.ID
+}
+
 // AddMember lets an account, or one user of it alone, work on a project; one that does already gets the role.
-func AddMember(tx *store.Tx, p *cloud.Project, account, user cloud.ID, role cloud.ProjectRole) error {
+func AddMember(tx *store.Tx, p *cloud.Project, account, user cloud.ID, as Part) error {
 	m, ok := Member(tx, p.ID, account, user)
 	if !ok {
 		m = &cloud.ProjectMember{ID: tx.NewID(), ProjectID: p.ID, AccountID: account, UserID: user, OwnerID: p.AccountID, Created: tx.Now()}
 	}
-	m.Role = role
+	m.Role, m.CustomRoleID = as.Role, as.CustomRoleID
 	if err := tables.ProjectMembers.Put(tx, m); err != nil {
 		return fmt.Errorf("add account %s to project %s: %w", account, p.Name, err)
 	}
@@ -110,7 +116,7 @@ func ChangeOwner(tx *store.Tx, p *cloud.Project, account *cloud.Account) error {
 			return fmt.Errorf("change owner of project %s: %w", p.Name, err)
 		}
 	}
-	next.Role = cloud.ProjectAdmin
+	next.Role, next.CustomRoleID = cloud.ProjectAdmin, cloud.ID{}
 	return tables.ProjectMembers.Put(tx, next)
 }
 
@@ -176,6 +182,11 @@ func dropProject(tx *store.Tx, p *cloud.Project) error {
 	for id := range tables.ProjectInvitations.IDs(tx, "project", store.K(p.ID)) {
 		if err := tables.ProjectInvitations.Delete(tx, id); err != nil {
 			return fmt.Errorf("remove invitations to project %s: %w", p.Name, err)
+		}
+	}
+	for role := range tables.CustomProjectRoles.By(tx, "name", store.K(p.ID)) {
+		if err := dropProjectRole(tx, role); err != nil {
+			return err
 		}
 	}
 	return tables.Projects.Delete(tx, p.ID)

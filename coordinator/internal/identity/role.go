@@ -244,10 +244,15 @@ func DeleteRole(tx *store.Tx, id cloud.ID) error {
 
 // AddRule puts a rule at the end of a role's.
 func AddRule(tx *store.Tx, role cloud.ID, rule string, allow bool, text string) (*cloud.RolePermission, error) {
-	if err := checkRule(rule); err != nil {
+	if _, err := OwnRole(tx, role); err != nil {
 		return nil, err
 	}
-	if _, err := OwnRole(tx, role); err != nil {
+	return addRule(tx, role, rule, allow, text)
+}
+
+// addRule is AddRule for a role of any kind.
+func addRule(tx *store.Tx, role cloud.ID, rule string, allow bool, text string) (*cloud.RolePermission, error) {
+	if err := checkRule(rule); err != nil {
 		return nil, err
 	}
 	p := &cloud.RolePermission{ID: tx.NewID(), RoleID: role, Rule: rule, Allow: allow, Description: text}
@@ -270,6 +275,11 @@ func OrderRules(tx *store.Tx, role cloud.ID, ids []cloud.ID) error {
 	if _, err := OwnRole(tx, role); err != nil {
 		return err
 	}
+	return orderRules(tx, role, ids)
+}
+
+// orderRules is OrderRules for a role of any kind.
+func orderRules(tx *store.Tx, role cloud.ID, ids []cloud.ID) error {
 	rules := map[cloud.ID]*cloud.RolePermission{}
 	for _, p := range Rules(tx, role) {
 		rules[p.ID] = p

@@ -281,7 +281,7 @@ func TestAccountRemovalCutAtEachCommit(t *testing.T) {
 	w.update(func(tx *store.Tx) error {
 		heir, _ := tables.Accounts.Get(tx, w.callers["domain admin"].AccountID)
 		// What the project has is the user's doing no more.
-		return errors.Join(identity.AddMember(tx, p, heir.ID, cloud.ID{}, cloud.ProjectRegular), identity.ChangeOwner(tx, p, heir))
+		return errors.Join(identity.AddMember(tx, p, heir.ID, cloud.ID{}, identity.Part{}), identity.ChangeOwner(tx, p, heir))
 	})
 	w.removed(8, map[cloud.ID]bool{victim: true}, "root", "deleteAccount", "id", victim.String())
 	if m, ok := identity.OwnerOf(w.read(), p); !ok || m.AccountID != w.callers["domain admin"].AccountID {

@@ -37,7 +37,9 @@ listStorageTags=r listUserData=rdau login=- logout=-
 registerUserData=rdau releaseDedicatedGuestVlanRange=r releasePublicIpRange=r removeGuestOs=r resetConfiguration=r
 resetUserDataForVirtualMachine=rdau scaleSystemVm=r updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r updateVlanIpRange=r
 releaseDedicatedCluster=r releaseDedicatedHost=r releaseDedicatedPod=r releaseDedicatedZone=r
-updateVMAffinityGroup=rdau upgradeRouterTemplate=r`
+updateVMAffinityGroup=rdau upgradeRouterTemplate=r
+createProjectRole=rdau createProjectRolePermission=rdau deleteProjectRole=rdau deleteProjectRolePermission=rdau
+listProjectRolePermissions=rdau listProjectRoles=rdau updateProjectRole=rdau updateProjectRolePermission=rdau`
 
 // widened are commands of 4.1 that more roles have here; different, in registry_test.go, tells why.
 const widened = `listDomains=rdau listUsers=rdau login=- logout=-`

@@ -117,7 +117,7 @@ func (x *tenants) join(rt *rapid.T, people []tenant, name string) {
 			if _, is := identity.Member(tx, p.ID, m.account, cloud.ID{}); is {
 				return nil
 			}
-			return identity.AddMember(tx, p, m.account, cloud.ID{}, cloud.ProjectRegular)
+			return identity.AddMember(tx, p, m.account, cloud.ID{}, identity.Part{})
 		})
 	}
 	x.furnish(name, holder{p.AccountID, owner.domain, x.callers[owner.name].ID})

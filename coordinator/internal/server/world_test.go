@@ -199,11 +199,17 @@ func (w *world) estateOf(caller string, n uint64, infra estate) estate {
 		project, err = identity.CreateProject(tx, owner, "project of "+caller, "")
 		return errors.Join(err, tables.ProjectInvitations.Put(tx, &cloud.ProjectInvitation{
 			ID: cloud.NameID(caller, "projectinvitation"), ProjectID: project.ID, DomainID: u.DomainID, Email: "a@example.org",
+		}), tables.CustomProjectRoles.Put(tx, &cloud.CustomProjectRole{
+			ID: cloud.NameID(caller, "projectrole"), ProjectID: project.ID, Name: "role",
+		}), tables.RolePermissions.Put(tx, &cloud.RolePermission{
+			ID: cloud.NameID(caller, "projectrolepermission"), RoleID: cloud.NameID(caller, "projectrole"), Rule: "list*",
 		}))
 	})
 	e := w.belongings(caller, holder{u.AccountID, u.DomainID, u.ID}, n, infra)
 	e["account"], e["domain"], e["user"], e["project"] = u.AccountID, u.DomainID, u.ID, project.ID
-	e["projectinvitation"] = cloud.NameID(caller, "projectinvitation")
+	for _, entity := range []string{"projectinvitation", "projectrole", "projectrolepermission"} {
+		e[entity] = cloud.NameID(caller, entity)
+	}
 	return e
 }
 

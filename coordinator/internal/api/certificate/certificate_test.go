@@ -37,9 +37,9 @@ func TestUpload(t *testing.T) {
 	}
 	cert := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	private := string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}))
-	for _, params := range [][]string{
-		{"id", "1", "name", "root", "certificate", cert, "domainsuffix", "example.org"},
-		{"certificate", cert, "privatekey", private, "domainsuffix", "example.org"},
+	for name, params := range map[string][]string{
+		"uploadCustomCertificate-root": {"id", "1", "name", "root", "certificate", cert, "domainsuffix", "example.org"},
+		"uploadCustomCertificate":      {"certificate", cert, "privatekey", private, "domainsuffix", "example.org"},
 	} {
 		started := w.Call("root", "uploadCustomCertificate", params...)
 		if started.Status != 200 {
@@ -49,7 +49,7 @@ func TestUpload(t *testing.T) {
 		if strings.Contains(string(job.Raw), "PRIVATE") {
 			t.Errorf("the answer tells the key: %s", job.Raw)
 		}
-		w.Golden("uploadCustomCertificate", job)
+		w.Golden(name, job)
 		job.Object, _ = job.Object["jobresult"].(map[string]any)
 		w.CheckSDK("uploadCustomCertificate", job)
 	}

@@ -26,7 +26,7 @@ type addAccountParams struct {
 	Account       string   `api:"account" doc:"account of the project's domain that joins"`
 	Email         string   `api:"email" doc:"mail address that an invitation is sent to"`
 	RoleType      string   `api:"roletype" since:"4.15" enum:"Admin,Regular" doc:"Regular (the default); an account becomes admin by updateProject"`
-	ProjectRoleID cloud.ID `api:"projectroleid" since:"4.15" doc:"there are no further roles"`
+	ProjectRoleID cloud.ID `api:"projectroleid" ref:"projectrole" since:"4.15" doc:"role of the project's own that the account gets; a member gets it instead of its own"`
 }
 
 func (h handlers) addAccount() api.Command {
@@ -38,7 +38,11 @@ func (h handlers) addAccount() api.Command {
 			if err != nil {
 				return nil, err
 			}
-			if err := noRole(p.RoleType, p.ProjectRoleID); err != nil {
+			if role(p.RoleType) == cloud.ProjectAdmin {
+				return nil, cloud.Errorf(cloud.Invalid, "Invalid value %s in parameter roletype: an account becomes a project's admin by updateProject", p.RoleType)
+			}
+			as := identity.Part{CustomRoleID: p.ProjectRoleID}
+			if err := ofProject(tx, project.ID, p.ProjectRoleID); err != nil {
 				return nil, err
 			}
 			var account *cloud.Account
@@ -46,11 +50,11 @@ func (h handlers) addAccount() api.Command {
 				if account, err = inDomain(tx, project, p.Account); err != nil {
 					return nil, err
 				}
-				if _, member := identity.Member(tx, project.ID, account.ID, cloud.ID{}); member {
-					return start(c, project, "adding account "+p.Account+" to project"), nil
+				if m, member := identity.Member(tx, project.ID, account.ID, cloud.ID{}); member {
+					return start(c, project, "adding account "+p.Account+" to project"), again(tx, project, m, as)
 				}
 			}
-			if err := h.join(c, tx, project, account, cloud.ID{}, p.Email, cloud.ProjectRegular); err != nil {
+			if err := h.join(c, tx, project, account, cloud.ID{}, p.Email, as); err != nil {
 				return nil, err
 			}
 			return start(c, project, "adding account "+p.Account+p.Email+" to project"), nil
@@ -59,14 +63,20 @@ func (h handlers) addAccount() api.Command {
 	}
 }
 
-func noRole(text string, id cloud.ID) error {
-	switch {
-	case !id.IsZero():
-		return api.NoEntity("projectroleid", id)
-	case role(text) == cloud.ProjectAdmin:
-		return cloud.Errorf(cloud.Invalid, "Invalid value %s in parameter roletype: an account becomes a project's admin by updateProject", text)
+// ofProject refuses a role of another project, as one that is not there.
+func ofProject(r store.Reader, project, role cloud.ID) error {
+	if _, ok := identity.ProjectRole(r, project, role); !ok && !role.IsZero() {
+		return api.NoEntity("projectroleid", role)
 	}
 	return nil
+}
+
+// again is what adding somebody does who is a member already: a role that is named is theirs from now on.
+func again(tx *store.Tx, p *cloud.Project, m *cloud.ProjectMember, as identity.Part) error {
+	if as.CustomRoleID.IsZero() {
+		return nil
+	}
+	return identity.AddMember(tx, p, m.AccountID, m.UserID, identity.Part{Role: m.Role, CustomRoleID: as.CustomRoleID})
 }
 
 // inDomain finds the account of a project's domain that is to join it.
@@ -79,23 +89,23 @@ func inDomain(r store.Reader, p *cloud.Project, name string) (*cloud.Account, er
 }
 
 // join makes an account a member, or where it has to agree invites it; account is nil where there is only an address.
-func (h handlers) join(c *api.Call, tx *store.Tx, p *cloud.Project, account *cloud.Account, user cloud.ID, email string, role cloud.ProjectRole) error {
+func (h handlers) join(c *api.Call, tx *store.Tx, p *cloud.Project, account *cloud.Account, user cloud.ID, email string, as identity.Part) error {
 	if !identity.InviteRequired.Bool(tx) {
 		if account == nil {
 			return cloud.Errorf(cloud.Invalid, "Account information is required for assigning account to the project")
 		}
-		return identity.AddMember(tx, p, account.ID, user, role)
+		return identity.AddMember(tx, p, account.ID, user, as)
 	}
 	if account == nil && email == "" {
 		return cloud.Errorf(cloud.Invalid, "Either account or email is required to invite somebody to the project")
 	}
 	if account != nil {
-		if err := identity.Invite(tx, p, account.ID, user, role); err != nil {
+		if err := identity.Invite(tx, p, account.ID, user, as); err != nil {
 			return err
 		}
 	}
 	if email != "" {
-		return identity.InviteByMail(tx, h.Seal, p, c.Account.ID, email, role)
+		return identity.InviteByMail(tx, h.Seal, p, c.Account.ID, email, as)
 	}
 	return nil
 }
@@ -132,7 +142,7 @@ type addUserParams struct {
 	Username      string   `api:"username,required" doc:"user of the project's domain that joins alone, without the rest of its account"`
 	Email         string   `api:"email" doc:"mail address that an invitation is sent to, where one is required"`
 	RoleType      string   `api:"roletype" enum:"Admin,Regular" doc:"Admin or Regular (the default)"`
-	ProjectRoleID cloud.ID `api:"projectroleid" doc:"there are no further roles"`
+	ProjectRoleID cloud.ID `api:"projectroleid" ref:"projectrole" doc:"role of the project's own that the user gets; a member gets it instead of its own"`
 }
 
 func (h handlers) addUser() api.Command {
@@ -144,8 +154,9 @@ func (h handlers) addUser() api.Command {
 			if err != nil {
 				return nil, err
 			}
-			if !p.ProjectRoleID.IsZero() {
-				return nil, api.NoEntity("projectroleid", p.ProjectRoleID)
+			as := identity.Part{Role: role(p.RoleType), CustomRoleID: p.ProjectRoleID}
+			if err := ofProject(tx, project.ID, p.ProjectRoleID); err != nil {
+				return nil, err
 			}
 			u, ok := tables.Users.First(tx, "username", store.K(project.DomainID, strings.ToLower(p.Username)))
 			if !ok {
@@ -155,10 +166,13 @@ func (h handlers) addUser() api.Command {
 			if !ok || a.System || a.State != cloud.Enabled {
 				return nil, cloud.Errorf(cloud.Invalid, "Unable to find user %s in domain id=%s", p.Username, project.DomainID)
 			}
-			if _, member := identity.Member(tx, project.ID, a.ID, u.ID); !member {
-				if err := h.join(c, tx, project, a, u.ID, p.Email, role(p.RoleType)); err != nil {
-					return nil, err
-				}
+			if m, member := identity.Member(tx, project.ID, a.ID, u.ID); member {
+				err = again(tx, project, m, as)
+			} else {
+				err = h.join(c, tx, project, a, u.ID, p.Email, as)
+			}
+			if err != nil {
+				return nil, err
 			}
 			return start(c, project, "adding user "+p.Username+" to project"), nil
 		}),
@@ -192,17 +206,18 @@ func (h handlers) removeUser() api.Command {
 
 // MemberAnswer is a member as clients see it.
 type MemberAnswer struct {
-	ProjectID   cloud.ID     `json:"projectid" doc:"the project"`
-	Project     string       `json:"project" doc:"name of the project"`
-	AccountID   cloud.ID     `json:"accountid" doc:"the member's account"`
-	Account     string       `json:"account" doc:"name of that account"`
-	AccountType int          `json:"accounttype" doc:"type of that account"`
-	UserID      cloud.ID     `json:"userid,omitempty" doc:"the only user of the account that works on the project"`
-	Username    string       `json:"username,omitempty" doc:"name of that user"`
-	Role        string       `json:"role" doc:"Admin or Regular"`
-	DomainID    cloud.ID     `json:"domainid" doc:"domain of the account"`
-	Domain      string       `json:"domain" doc:"name of that domain"`
-	Users       []UserAnswer `json:"user" doc:"users that work on the project"`
+	ProjectID     cloud.ID     `json:"projectid" doc:"the project"`
+	Project       string       `json:"project" doc:"name of the project"`
+	AccountID     cloud.ID     `json:"accountid" doc:"the member's account"`
+	Account       string       `json:"account" doc:"name of that account"`
+	AccountType   int          `json:"accounttype" doc:"type of that account"`
+	UserID        cloud.ID     `json:"userid,omitempty" doc:"the only user of the account that works on the project"`
+	Username      string       `json:"username,omitempty" doc:"name of that user"`
+	Role          string       `json:"role" doc:"Admin or Regular"`
+	ProjectRoleID cloud.ID     `json:"projectroleid,omitempty" doc:"role of the project's own that it has"`
+	DomainID      cloud.ID     `json:"domainid" doc:"domain of the account"`
+	Domain        string       `json:"domain" doc:"name of that domain"`
+	Users         []UserAnswer `json:"user" doc:"users that work on the project"`
 }
 
 // UserAnswer is a user as the other members of a project see it: no address and no keys.
@@ -216,7 +231,7 @@ type UserAnswer struct {
 }
 
 func viewMember(c *api.Call, m *cloud.ProjectMember) MemberAnswer {
-	v := MemberAnswer{ProjectID: m.ProjectID, AccountID: m.AccountID, UserID: m.UserID, Role: m.Role.String(), Users: []UserAnswer{}}
+	v := MemberAnswer{ProjectID: m.ProjectID, AccountID: m.AccountID, UserID: m.UserID, Role: m.Role.String(), ProjectRoleID: m.CustomRoleID, Users: []UserAnswer{}}
 	if p, ok := tables.Projects.Get(c.Read, m.ProjectID); ok {
 		v.Project = p.Name
 	}
@@ -243,7 +258,7 @@ type listAccountsParams struct {
 	Account       string   `api:"account" doc:"only the member of this name"`
 	Role          string   `api:"role" doc:"only of this role: Admin or Regular"`
 	UserID        cloud.ID `api:"userid" since:"4.15" doc:"only this user"`
-	ProjectRoleID cloud.ID `api:"projectroleid" since:"4.15" doc:"there are no further roles"`
+	ProjectRoleID cloud.ID `api:"projectroleid" since:"4.15" doc:"only with this role of the project's own"`
 }
 
 func (h handlers) listAccounts() api.Command {
@@ -251,14 +266,11 @@ func (h handlers) listAccounts() api.Command {
 		Name: "listProjectAccounts", Doc: "Lists who works on a project.", Roles: api.Everyone, Object: "projectaccount",
 		Run: api.List(api.Lister[listAccountsParams, memberRow, MemberAnswer]{
 			Rows: func(c *api.Call, p *listAccountsParams) (iter.Seq[*memberRow], error) {
-				if !p.ProjectRoleID.IsZero() {
-					return nil, nil
-				}
 				return func(yield func(*memberRow) bool) {
 					for m := range tables.ProjectMembers.By(c.Read, "project", store.K(p.ProjectID)) {
 						row := &memberRow{m, accountName(c.Read, m.AccountID)}
 						if (p.Account == "" || strings.EqualFold(p.Account, row.name)) && (p.Role == "" || strings.EqualFold(p.Role, m.Role.String())) &&
-							(p.UserID.IsZero() || p.UserID == m.UserID) && !yield(row) {
+							(p.UserID.IsZero() || p.UserID == m.UserID) && (p.ProjectRoleID.IsZero() || p.ProjectRoleID == m.CustomRoleID) && !yield(row) {
 							return
 						}
 					}

@@ -33,6 +33,7 @@ func Commands(d Deps) []api.Command {
 		h.create(), h.update(), h.activate(), h.suspend(), h.remove(), h.list(),
 		h.addAccount(), h.removeAccount(), h.addUser(), h.removeUser(), h.listAccounts(),
 		h.answerInvitation(), h.listInvitations(), h.removeInvitation(),
+		listRoles(), createRole(), updateRole(), removeRole(), listRules(), createRule(), updateRule(), removeRule(),
 	}
 }
 
@@ -54,6 +55,24 @@ func Entities() []api.Entity {
 				return api.Owner{}, false
 			}
 			return owner(r, i.ProjectID)
+		}},
+		{Name: "projectrole", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			role, ok := tables.CustomProjectRoles.Get(r, id)
+			if !ok {
+				return api.Owner{}, false
+			}
+			return owner(r, role.ProjectID)
+		}},
+		{Name: "projectrolepermission", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
+			rule, ok := tables.RolePermissions.Get(r, id)
+			if !ok {
+				return api.Owner{}, false
+			}
+			role, ok := tables.CustomProjectRoles.Get(r, rule.RoleID)
+			if !ok {
+				return api.Owner{}, false
+			}
+			return owner(r, role.ProjectID)
 		}},
 	}
 }
@@ -204,7 +223,7 @@ func (h handlers) create() api.Command {
 				if u.DomainID != project.DomainID { // members are of the project's domain
 					return nil, cloud.Errorf(cloud.Invalid, "Unable to find user %s in domain id=%s (parameter userid)", u.Username, project.DomainID)
 				}
-				if err := identity.AddMember(tx, project, u.AccountID, u.ID, cloud.ProjectAdmin); err != nil {
+				if err := identity.AddMember(tx, project, u.AccountID, u.ID, identity.Part{Role: cloud.ProjectAdmin}); err != nil {
 					return nil, err
 				}
 			}
@@ -229,13 +248,14 @@ func (p *createParams) owner(c *api.Call) (*cloud.Account, error) {
 }
 
 type updateParams struct {
-	ID          cloud.ID `api:"id,required" ref:"project" doc:"the project"`
-	Account     string   `api:"account" doc:"member that is to be its admin"`
-	DisplayText string   `api:"displaytext" doc:"what the project is for"`
-	Name        string   `api:"name" since:"4.19" doc:"new name of the project"`
-	RoleType    string   `api:"roletype" since:"4.15" enum:"Admin,Regular" doc:"role that the account gets, where swapowner is false: Admin or Regular"`
-	SwapOwner   *bool    `api:"swapowner" since:"4.15" doc:"true (the default): the account takes the place of the admin until now"`
-	UserID      cloud.ID `api:"userid" since:"4.15" doc:"user, who is a member alone, whose role is changed"`
+	ID            cloud.ID  `api:"id,required" ref:"project" doc:"the project"`
+	Account       string    `api:"account" doc:"member that is to be its admin"`
+	DisplayText   string    `api:"displaytext" doc:"what the project is for"`
+	Name          string    `api:"name" since:"4.19" doc:"new name of the project"`
+	RoleType      string    `api:"roletype" since:"4.15" enum:"Admin,Regular" doc:"role that the account gets, where swapowner is false: Admin or Regular"`
+	ProjectRoleID *cloud.ID `api:"projectroleid" ref:"projectrole" since:"4.15" doc:"role of the project's own that the member has from now on, where swapowner is false"`
+	SwapOwner     *bool     `api:"swapowner" since:"4.15" doc:"true (the default): the account takes the place of the admin until now"`
+	UserID        cloud.ID  `api:"userid" since:"4.15" doc:"user whose role is changed, where swapowner is false"`
 }
 
 func (h handlers) update() api.Command {
@@ -270,11 +290,14 @@ func (p *updateParams) roles(tx *store.Tx, project *cloud.Project) error {
 		return nil
 	}
 	m, ok := memberByName(tx, project, p.Account, p.UserID)
-	if !ok && !p.UserID.IsZero() {
+	switch {
+	case !ok && !p.UserID.IsZero():
 		return api.NoEntity("userid", p.UserID)
-	}
-	if !ok {
+	case !ok:
 		return cloud.Errorf(cloud.Invalid, "Account %s is not assigned to the project id=%s", p.Account, project.ID)
+	}
+	if p.ProjectRoleID != nil && (p.SwapOwner == nil || *p.SwapOwner) && p.UserID.IsZero() {
+		return cloud.Errorf(cloud.Invalid, "Parameter projectroleid needs swapowner=false: the owner of a project is restricted by no role")
 	}
 	if (p.SwapOwner == nil || *p.SwapOwner) && p.UserID.IsZero() {
 		a, ok := tables.Accounts.Get(tx, m.AccountID)
@@ -287,14 +310,20 @@ func (p *updateParams) roles(tx *store.Tx, project *cloud.Project) error {
 	if ok && owner.ID == m.ID {
 		return cloud.Errorf(cloud.Invalid, "Account %s is the owner of the project id=%s; another one has to take its place first (swapowner=true)", p.Account, project.ID)
 	}
-	if !p.UserID.IsZero() {
-		m.Role = role(p.RoleType)
-		return tables.ProjectMembers.Put(tx, m)
+	as := identity.Part{Role: m.Role, CustomRoleID: m.CustomRoleID}
+	if p.RoleType != "" || p.ProjectRoleID == nil {
+		as.Role = role(p.RoleType)
 	}
-	if role(p.RoleType) == cloud.ProjectAdmin {
+	if p.ProjectRoleID != nil {
+		if err := ofProject(tx, project.ID, *p.ProjectRoleID); err != nil {
+			return err
+		}
+		as.CustomRoleID = *p.ProjectRoleID
+	}
+	if p.UserID.IsZero() && as.Role == cloud.ProjectAdmin {
 		return cloud.Errorf(cloud.Invalid, "A project has one account as its admin: swapowner=true makes it account %s; users can be admins beside it", p.Account)
 	}
-	return nil
+	return identity.AddMember(tx, project, m.AccountID, m.UserID, as)
 }
 
 func role(text string) cloud.ProjectRole {

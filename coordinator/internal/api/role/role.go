@@ -25,7 +25,11 @@ func Entities() []api.Entity {
 			return api.Owner{}, ok
 		}},
 		{Name: "rolepermission", Lookup: func(r store.Reader, id cloud.ID) (api.Owner, bool) {
-			return api.Owner{}, tables.RolePermissions.Has(r, id)
+			p, ok := tables.RolePermissions.Get(r, id)
+			if ok {
+				_, ok = identity.Role(r, p.RoleID) // the rules of projects' roles are rows of the same table
+			}
+			return api.Owner{}, ok
 		}},
 	}
 }

@@ -28,6 +28,15 @@ var ProjectMembers = store.Define(store.Def[cloud.ProjectMember]{
 	},
 })
 
+// CustomProjectRoles keeps cloud.CustomProjectRole rows.
+var CustomProjectRoles = store.Define(store.Def[cloud.CustomProjectRole]{
+	Name: "custom_project_role",
+	ID:   func(r *cloud.CustomProjectRole) cloud.ID { return r.ID },
+	Indexes: []store.Index[cloud.CustomProjectRole]{
+		{Name: "name", Unique: true, Key: func(r *cloud.CustomProjectRole) store.Key { return store.K(r.ProjectID, strings.ToLower(r.Name)) }},
+	},
+})
+
 // ProjectInvitations keeps cloud.ProjectInvitation rows.
 var ProjectInvitations = store.Define(store.Def[cloud.ProjectInvitation]{
 	Name: "project_invitation",
