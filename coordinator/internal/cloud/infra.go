@@ -156,8 +156,7 @@ type Host struct {
 	// CertificateExpires is when the newest certificate signed for the host ends.
 	CertificateExpires time.Time `row:"32"`
 	// Reconnects rises when an operator asks for a new link (reconnectHost): the coordinator that holds it ends it.
-	Reconnects uint64 `row:"33"`
-	Annotation string `row:"34"`
+	Reconnects uint64 `row:"33"` // 34 was a note, which no answer told; remarks are rows of their own
 	Unknown    Unknown
 }
 

@@ -197,8 +197,6 @@ type HostValues struct {
 	SetTags         bool
 	OSCategoryID    cloud.ID
 	URL             string
-	// Annotation is a note for operators.
-	Annotation *string
 }
 
 // mayAllocate refuses to enable or disable a host that is on another way.
@@ -247,9 +245,6 @@ func UpdateHost(tx *store.Tx, id cloud.ID, v HostValues) (*cloud.Host, error) {
 	}
 	if v.URL != "" {
 		h.URL = v.URL
-	}
-	if v.Annotation != nil {
-		h.Annotation = *v.Annotation
 	}
 	return h, wrap("update", "host", id, tables.Hosts.Put(tx, h))
 }

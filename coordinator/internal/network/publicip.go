@@ -130,7 +130,7 @@ func (a *Area) freePublicIP(tx *store.Tx, ip *cloud.PublicIP) error {
 	if err := a.Counts.Count(tx, ip.AccountID, cloud.ResourcePublicIP, -1); err != nil {
 		return err
 	}
-	if err := tables.DropTags(tx, ip.ID); err != nil {
+	if err := tables.DropAttached(tx, ip.ID); err != nil {
 		return err
 	}
 	return tables.PublicIPs.Put(tx, &cloud.PublicIP{

@@ -13,6 +13,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/account"
 	"github.com/wispcloud/wisp/coordinator/internal/api/address"
 	alerts "github.com/wispcloud/wisp/coordinator/internal/api/alert"
+	"github.com/wispcloud/wisp/coordinator/internal/api/annotation"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apilimit"
 	"github.com/wispcloud/wisp/coordinator/internal/api/apis"
 	"github.com/wispcloud/wisp/coordinator/internal/api/asyncjob"
@@ -135,7 +136,7 @@ func (a areas) commands(s *Server) []api.Command {
 	attempts, hashers := session.NewLimiter(), identity.NewHashers()
 	return slices.Concat(
 		session.Commands(session.Deps{Limit: attempts, Directory: s.directory}), apilimit.Commands(s.throttle), apis.Commands(), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
-		user.Commands(user.Deps{Seal: s.seal, Attempts: attempts, Hashers: hashers}), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop, Hashers: hashers}), role.Commands(), ldap.Commands(ldap.Deps{Seal: s.seal}), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
+		user.Commands(user.Deps{Seal: s.seal, Attempts: attempts, Hashers: hashers}), annotation.Commands(), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop, Hashers: hashers}), role.Commands(), ldap.Commands(ldap.Deps{Seal: s.seal}), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), dedication.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
@@ -154,11 +155,11 @@ func (a areas) commands(s *Server) []api.Command {
 // entities lists what parameters can refer to.
 func (a areas) entities() []api.Entity {
 	return slices.Concat(
-		asyncjob.Entities(), user.Entities(), role.Entities(), ldap.Entities(), account.Entities(), domain.Entities(), event.Entities(), alerts.Entities(),
+		asyncjob.Entities(), user.Entities(), role.Entities(), ldap.Entities(), account.Entities(), annotation.Entities(), domain.Entities(), event.Entities(), alerts.Entities(),
 		zone.Entities(), pod.Entities(), cluster.Entities(), ostype.Entities(), hypervisor.Entities(), storagerange.Entities(), host.Entities(), storagepool.Entities(),
 		imagestore.Entities(), template.Entities(),
 		physical.Entities(), networkoffering.Entities(), guestnetwork.Entities(), address.Entities(), rule.Entities(),
-		offering.Entities(), group.Entities(), userdata.Entities(), volume.Entities(), vm.Entities(), project.Entities(),
+		offering.Entities(), sshkey.Entities(), group.Entities(), userdata.Entities(), volume.Entities(), vm.Entities(), project.Entities(),
 	)
 }
 

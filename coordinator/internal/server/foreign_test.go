@@ -22,6 +22,9 @@ var samples = map[string]string{
 	"gateway": "192.0.2.1", "guestiptype": "Isolated", "hypervisor": "KVM", "internaldns1": "192.0.2.53", "memory": "64",
 	"name": "name", "netmask": "255.255.255.0", "networktype": "Advanced", "privateport": "80", "protocol": "tcp",
 	"publicport": "80", "startip": "192.0.2.10", "startport": "80", "supportedservices": "Dhcp", "templatefilter": "all",
+	"addAnnotation.entitytype": "VM", "addResourceDetail.resourcetype": "UserVm", "removeResourceDetail.resourcetype": "UserVm",
+	"updateAnnotationVisibility.adminsonly": "true",
+	"listResourceDetails.resourcetype": "UserVm", "listDetailOptions.resourcetype": "UserVm",
 	"publickey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p", "traffictype": "Guest", "enabled": "true", "listTemplates.templatefilter": "executable", "createVlanIpRange.forvirtualnetwork": "true",
 	"deleteUserFromProject.userid": cloud.NameID("nobody's", "user").String(), "updateProjectInvitation.projectid": cloud.NameID("nobody's", "project").String(),
 }
@@ -69,6 +72,9 @@ func (i identifier) parameters(mine estate, value string) []string {
 		}
 		if id, ok := mine[entity]; ok {
 			sample = id.String()
+		}
+		if i.command.Name == "addResourceDetail" && name == "details" { // a map
+			name, sample = "details[0].key", "value"
 		}
 		if name != i.param {
 			out = append(out, name, cmp.Or(sample, "x"))

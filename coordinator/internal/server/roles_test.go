@@ -36,6 +36,7 @@ listLdapUsers=r listNetworkIsolationMethods=r listNics=rdau listRolePermissions=
 listStorageTags=r listUserData=rdau login=- logout=-
 registerUserData=rdau releaseDedicatedGuestVlanRange=r releasePublicIpRange=r removeGuestOs=r resetConfiguration=r
 resetUserDataForVirtualMachine=rdau scaleSystemVm=r updateGuestOs=r updateImageStore=r updateRole=r updateRolePermission=r updateVlanIpRange=r
+addAnnotation=rdau addResourceDetail=r listAnnotations=rdau listDetailOptions=rdau listResourceDetails=rdau removeAnnotation=rdau removeResourceDetail=r updateAnnotationVisibility=r
 releaseDedicatedCluster=r releaseDedicatedHost=r releaseDedicatedPod=r releaseDedicatedZone=r
 updateVMAffinityGroup=rdau upgradeRouterTemplate=r
 createProjectRole=rdau createProjectRolePermission=rdau deleteProjectRole=rdau deleteProjectRolePermission=rdau

@@ -255,6 +255,8 @@ func (w *world) belongings(caller string, h holder, n uint64, infra estate) esta
 			tables.AffinityGroups.Put(tx, &cloud.AffinityGroup{ID: id("affinitygroup"), Name: "group", AccountID: a, DomainID: d}),
 			tables.UserDatas.Put(tx, &cloud.UserData{ID: id("userdata"), Name: "data", AccountID: a, DomainID: d}),
 			tables.SSHKeyPairs.Put(tx, &cloud.SSHKeyPair{ID: id("sshkeypair"), Name: "key", AccountID: a, DomainID: d}),
+			tables.Annotations.Put(tx, &cloud.Annotation{ID: id("annotation"), EntityType: "VM", EntityID: vm, Text: "text", UserID: h.user, AccountID: a, DomainID: d}),
+			tables.ResourceDetails.Put(tx, &cloud.ResourceDetail{ID: cloud.NameID(caller, "detail"), ResourceType: "UserVm", ResourceID: vm, Key: "key", Value: caller}),
 			tables.Jobs.Put(tx, &cloud.Job{ID: id("asyncjobs"), Command: "startVirtualMachine", UserID: h.user, AccountID: a, DomainID: d, Status: cloud.JobSucceeded, Result: w.seal.Seal(`{"success":true}`)}),
 			tables.Events.Put(tx, &cloud.Event{ID: id("event"), Type: "VM.START", UserID: h.user, AccountID: a, DomainID: d, Created: tx.Now(), ResourceID: vm}),
 			tables.Zones.Put(tx, &cloud.Zone{ID: id("zone"), Name: "zone of " + caller, DomainID: d, AllocationState: cloud.AllocationEnabled}),

@@ -91,7 +91,7 @@ func Remove(tx *store.Tx, id cloud.ID, count Counter) error {
 			return err
 		}
 	}
-	if err := tables.DropTags(tx, id); err != nil {
+	if err := tables.DropAttached(tx, id); err != nil {
 		return err
 	}
 	t.State, t.Removed = cloud.TemplateRemoved, tx.Now()

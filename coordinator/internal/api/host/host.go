@@ -78,7 +78,7 @@ type updateParams struct {
 	HostTags        []string `api:"hosttags" doc:"tags that offerings ask for, instead of those it has"`
 	OSCategoryID    cloud.ID `api:"oscategoryid" ref:"oscategory" doc:"guest OS category preferred on it"`
 	URL             string   `api:"url" doc:"new URL to note"`
-	Annotation      *string  `api:"annotation" since:"4.11" doc:"a note for operators"`
+	Annotation      string   `api:"annotation" since:"4.11" len:"4096" doc:"a remark to leave at it, as addAnnotation does"`
 }
 
 func update() api.Command {
@@ -87,10 +87,14 @@ func update() api.Command {
 		Run: api.Change(func(c *api.Call, tx *store.Tx, p *updateParams) (Answer, error) {
 			h, err := infra.UpdateHost(tx, p.ID, infra.HostValues{
 				AllocationState: p.AllocationState, Tags: p.HostTags, SetTags: p.HostTags != nil, OSCategoryID: p.OSCategoryID, URL: p.URL,
-				Annotation: p.Annotation,
 			})
 			if err != nil {
 				return Answer{}, err
+			}
+			if p.Annotation != "" {
+				if _, err := infra.Annotate(tx, c.User, infra.HostNote, h.ID, p.Annotation, false); err != nil {
+					return Answer{}, err
+				}
 			}
 			c.Describe(h.ID, "host "+h.Name)
 			return view(c, h, everything), nil

@@ -55,6 +55,9 @@ type Answer struct {
 	Created            api.Time          `json:"created,omitempty" doc:"when it joined"`
 	LastPinged         api.Time          `json:"lastpinged,omitempty" doc:"when it was linked or last measured"`
 	Disconnected       api.Time          `json:"disconnected,omitempty" doc:"since when it is not heard from"`
+	Annotation         string            `json:"annotation,omitempty" doc:"the last remark that was left at it"`
+	LastAnnotated      api.Time          `json:"lastannotated,omitempty" doc:"when that was"`
+	Username           string            `json:"username,omitempty" doc:"who it was"`
 }
 
 var answerType = reflect.TypeFor[Answer]()
@@ -85,6 +88,9 @@ func viewOf(r store.Reader, f infra.Factors, h *cloud.Host, d parts) Answer {
 	}
 	if h.IP.IsValid() {
 		a.IPAddress = h.IP.String()
+	}
+	if n, ok := infra.LastNote(r, h.ID); ok {
+		a.Annotation, a.LastAnnotated, a.Username = n.Text, api.Time(n.Created), n.Username
 	}
 	usage, measured := tables.HostUsages.Get(r, h.ID)
 	if a.LastPinged = api.Time(h.Connected); measured && usage.Observed.After(h.Connected) {

@@ -25,6 +25,13 @@ func Commands() []api.Command {
 	return []api.Command{register(), (&maker{slots: make(chan struct{}, makers)}).create(), list(), remove()}
 }
 
+// Entities lists what this package's rows are called in parameters.
+func Entities() []api.Entity {
+	return []api.Entity{api.OwnedEntity("sshkeypair", tables.SSHKeyPairs, func(k *cloud.SSHKeyPair) api.Owner {
+		return api.Owner{Account: k.AccountID, Domain: k.DomainID}
+	})}
+}
+
 // Answer is a key pair as clients see it; only createSSHKeyPair tells a private key, once.
 type Answer struct {
 	ID          cloud.ID `json:"id" doc:"the key pair"`

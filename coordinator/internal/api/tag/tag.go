@@ -46,7 +46,9 @@ var kinds = []kind{
 }
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{create(), remove(), list()} }
+func Commands() []api.Command {
+	return []api.Command{create(), remove(), list(), addDetail(), removeDetail(), listDetails(), detailOptions()}
+}
 
 // find reads a resourcetype, in any case.
 func find(g *api.Registry, text string) (name string, found []api.Entity, err error) {

@@ -8,7 +8,7 @@ import (
 // VMs keeps cloud.VM rows.
 var VMs = store.Define(store.Def[cloud.VM]{
 	Name:    "vm",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.VM) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.VM]{
 		{Name: "account", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.Name) }},
@@ -51,7 +51,7 @@ var VMs = store.Define(store.Def[cloud.VM]{
 // Volumes keeps cloud.Volume rows.
 var Volumes = store.Define(store.Def[cloud.Volume]{
 	Name:    "volume",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.Volume) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Volume]{
 		{Name: "account", Key: func(r *cloud.Volume) store.Key { return store.K(r.AccountID, r.Name) }},

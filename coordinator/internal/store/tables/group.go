@@ -7,8 +7,9 @@ import (
 
 // InstanceGroups keeps cloud.InstanceGroup rows.
 var InstanceGroups = store.Define(store.Def[cloud.InstanceGroup]{
-	Name: "instance_group",
-	ID:   func(r *cloud.InstanceGroup) cloud.ID { return r.ID },
+	Name:    "instance_group",
+	ID:      func(r *cloud.InstanceGroup) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.InstanceGroup]{
 		{Name: "account", Unique: true, Key: func(r *cloud.InstanceGroup) store.Key { return store.K(r.AccountID, r.Name) }},
 	},
@@ -40,8 +41,9 @@ var AffinityMembers = store.Define(store.Def[cloud.AffinityMember]{
 
 // UserDatas keeps cloud.UserData rows.
 var UserDatas = store.Define(store.Def[cloud.UserData]{
-	Name: "user_data",
-	ID:   func(r *cloud.UserData) cloud.ID { return r.ID },
+	Name:    "user_data",
+	ID:      func(r *cloud.UserData) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.UserData]{
 		{Name: "account", Unique: true, Key: func(r *cloud.UserData) store.Key { return store.K(r.AccountID, r.Name) }},
 	},

@@ -9,8 +9,9 @@ import (
 
 // Domains keeps cloud.Domain rows.
 var Domains = store.Define(store.Def[cloud.Domain]{
-	Name: "domain",
-	ID:   func(r *cloud.Domain) cloud.ID { return r.ID },
+	Name:    "domain",
+	ID:      func(r *cloud.Domain) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.Domain]{
 		{Name: "parent", Key: func(r *cloud.Domain) store.Key { return store.K(r.ParentID, r.Name) }},
 		{Name: "path", Unique: true, Key: func(r *cloud.Domain) store.Key { return store.K(strings.ToLower(r.Path)) }},
@@ -119,8 +120,9 @@ var Sequences = store.Define(store.Def[cloud.Sequence]{
 
 // SSHKeyPairs keeps cloud.SSHKeyPair rows.
 var SSHKeyPairs = store.Define(store.Def[cloud.SSHKeyPair]{
-	Name: "ssh_key_pair",
-	ID:   func(r *cloud.SSHKeyPair) cloud.ID { return r.ID },
+	Name:    "ssh_key_pair",
+	ID:      func(r *cloud.SSHKeyPair) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.SSHKeyPair]{
 		{Name: "account", Unique: true, Key: func(r *cloud.SSHKeyPair) store.Key { return store.K(r.AccountID, r.Name) }},
 	},

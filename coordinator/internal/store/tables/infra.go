@@ -8,7 +8,7 @@ import (
 // Zones keeps cloud.Zone rows.
 var Zones = store.Define(store.Def[cloud.Zone]{
 	Name:    "zone",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.Zone) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Zone]{
 		{Name: "name", Unique: true, Key: func(r *cloud.Zone) store.Key { return store.K(r.Name) }},
@@ -23,8 +23,9 @@ var Zones = store.Define(store.Def[cloud.Zone]{
 
 // Pods keeps cloud.Pod rows.
 var Pods = store.Define(store.Def[cloud.Pod]{
-	Name: "pod",
-	ID:   func(r *cloud.Pod) cloud.ID { return r.ID },
+	Name:    "pod",
+	ID:      func(r *cloud.Pod) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.Pod]{
 		{Name: "zone", Unique: true, Key: func(r *cloud.Pod) store.Key { return store.K(r.ZoneID, r.Name) }},
 	},
@@ -32,8 +33,9 @@ var Pods = store.Define(store.Def[cloud.Pod]{
 
 // Clusters keeps cloud.Cluster rows.
 var Clusters = store.Define(store.Def[cloud.Cluster]{
-	Name: "cluster",
-	ID:   func(r *cloud.Cluster) cloud.ID { return r.ID },
+	Name:    "cluster",
+	ID:      func(r *cloud.Cluster) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.Cluster]{
 		{Name: "pod", Unique: true, Key: func(r *cloud.Cluster) store.Key { return store.K(r.PodID, r.Name) }},
 		{Name: "zone", Key: func(r *cloud.Cluster) store.Key { return store.K(r.ZoneID) }},
@@ -42,8 +44,9 @@ var Clusters = store.Define(store.Def[cloud.Cluster]{
 
 // Hosts keeps cloud.Host rows.
 var Hosts = store.Define(store.Def[cloud.Host]{
-	Name: "host",
-	ID:   func(r *cloud.Host) cloud.ID { return r.ID },
+	Name:    "host",
+	ID:      func(r *cloud.Host) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.Host]{
 		{Name: "name", Key: func(r *cloud.Host) store.Key { return store.K(r.Name) }},
 		{Name: "cluster", Key: func(r *cloud.Host) store.Key {
@@ -92,8 +95,9 @@ var JoinTokens = store.Define(store.Def[cloud.JoinToken]{
 
 // StoragePools keeps cloud.StoragePool rows.
 var StoragePools = store.Define(store.Def[cloud.StoragePool]{
-	Name: "storage_pool",
-	ID:   func(r *cloud.StoragePool) cloud.ID { return r.ID },
+	Name:    "storage_pool",
+	ID:      func(r *cloud.StoragePool) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.StoragePool]{
 		{Name: "zone", Key: func(r *cloud.StoragePool) store.Key { return store.K(r.ZoneID) }},
 		{Name: "cluster", Key: func(r *cloud.StoragePool) store.Key {
@@ -114,8 +118,9 @@ var StoragePools = store.Define(store.Def[cloud.StoragePool]{
 
 // ImageStores keeps cloud.ImageStore rows.
 var ImageStores = store.Define(store.Def[cloud.ImageStore]{
-	Name: "image_store",
-	ID:   func(r *cloud.ImageStore) cloud.ID { return r.ID },
+	Name:    "image_store",
+	ID:      func(r *cloud.ImageStore) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.ImageStore]{
 		{Name: "zone", Key: func(r *cloud.ImageStore) store.Key { return store.K(r.ZoneID) }},
 		{Name: "name", Key: func(r *cloud.ImageStore) store.Key { return store.K(r.Name) }},

@@ -62,7 +62,7 @@ var VLANRanges = store.Define(store.Def[cloud.VLANRange]{
 // PublicIPs keeps cloud.PublicIP rows.
 var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 	Name:    "public_ip",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.PublicIP) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.PublicIP]{
 		{Name: "address", Unique: true, Key: func(r *cloud.PublicIP) store.Key { return store.K(r.ZoneID, r.Address) }},
@@ -128,7 +128,7 @@ var PublicIPs = store.Define(store.Def[cloud.PublicIP]{
 // Networks keeps cloud.Network rows.
 var Networks = store.Define(store.Def[cloud.Network]{
 	Name:    "network",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.Network) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Network]{
 		{Name: "account", Key: func(r *cloud.Network) store.Key { return store.K(r.AccountID, r.Name) }},
@@ -169,8 +169,9 @@ var Networks = store.Define(store.Def[cloud.Network]{
 
 // Routers keeps cloud.Router rows.
 var Routers = store.Define(store.Def[cloud.Router]{
-	Name: "router",
-	ID:   func(r *cloud.Router) cloud.ID { return r.ID },
+	Name:    "router",
+	ID:      func(r *cloud.Router) cloud.ID { return r.ID },
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.Router]{
 		// A network has one router that is in charge, and at most one beside it.
 		{Name: "network", Unique: true, Key: func(r *cloud.Router) store.Key { return store.K(r.NetworkID, r.Standby) }},
@@ -235,7 +236,7 @@ var NICs = store.Define(store.Def[cloud.NIC]{
 // FirewallRules keeps cloud.FirewallRule rows.
 var FirewallRules = store.Define(store.Def[cloud.FirewallRule]{
 	Name:    "firewall_rule",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.FirewallRule) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.FirewallRule]{
 		{Name: "ip", Key: func(r *cloud.FirewallRule) store.Key {
@@ -264,7 +265,7 @@ var FirewallRules = store.Define(store.Def[cloud.FirewallRule]{
 // PortForwardingRules keeps cloud.PortForwardingRule rows.
 var PortForwardingRules = store.Define(store.Def[cloud.PortForwardingRule]{
 	Name:    "port_forwarding_rule",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.PortForwardingRule) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.PortForwardingRule]{
 		{Name: "ip", Key: func(r *cloud.PortForwardingRule) store.Key { return store.K(r.IPID, r.PublicStart) }},

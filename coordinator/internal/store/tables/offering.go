@@ -8,7 +8,7 @@ import (
 // ServiceOfferings keeps cloud.ServiceOffering rows.
 var ServiceOfferings = store.Define(store.Def[cloud.ServiceOffering]{
 	Name:    "service_offering",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.ServiceOffering) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.ServiceOffering]{
 		{Name: "name", Key: func(r *cloud.ServiceOffering) store.Key {
@@ -23,7 +23,7 @@ var ServiceOfferings = store.Define(store.Def[cloud.ServiceOffering]{
 // DiskOfferings keeps cloud.DiskOffering rows.
 var DiskOfferings = store.Define(store.Def[cloud.DiskOffering]{
 	Name:    "disk_offering",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.DiskOffering) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.DiskOffering]{
 		{Name: "name", Key: func(r *cloud.DiskOffering) store.Key {
@@ -38,7 +38,7 @@ var DiskOfferings = store.Define(store.Def[cloud.DiskOffering]{
 // NetworkOfferings keeps cloud.NetworkOffering rows.
 var NetworkOfferings = store.Define(store.Def[cloud.NetworkOffering]{
 	Name:    "network_offering",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.NetworkOffering) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.NetworkOffering]{
 		{Name: "name", Unique: true, Key: func(r *cloud.NetworkOffering) store.Key {
@@ -53,7 +53,7 @@ var NetworkOfferings = store.Define(store.Def[cloud.NetworkOffering]{
 // Templates keeps cloud.Template rows.
 var Templates = store.Define(store.Def[cloud.Template]{
 	Name:    "template",
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	ID:      func(r *cloud.Template) cloud.ID { return r.ID },
 	Indexes: []store.Index[cloud.Template]{
 		{Name: "account", Key: func(r *cloud.Template) store.Key { return store.K(r.AccountID, r.Name) }},

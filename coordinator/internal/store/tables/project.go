@@ -11,7 +11,7 @@ import (
 var Projects = store.Define(store.Def[cloud.Project]{
 	Name:    "project",
 	ID:      func(r *cloud.Project) cloud.ID { return r.ID },
-	Deleted: DropTags,
+	Deleted: DropAttached,
 	Indexes: []store.Index[cloud.Project]{
 		{Name: "name", Unique: true, Key: func(r *cloud.Project) store.Key { return store.K(r.DomainID, strings.ToLower(r.Name)) }},
 		{Name: "account", Unique: true, Key: func(r *cloud.Project) store.Key { return store.K(r.AccountID) }},
@@ -74,9 +74,19 @@ var Tags = store.Define(store.Def[cloud.Tag]{
 	},
 })
 
-// DropTags removes the tags of a resource. Tables of what can have tags name it as Deleted; whoever gives a row up
-// without deleting it (a public address, a template that VMs still need) calls it.
-func DropTags(tx *store.Tx, resource cloud.ID) error {
+// DropAttached removes the tags, remarks and details of a resource. Tables of what can have them name it as Deleted; whoever
+// gives a row up without deleting it (a public address, a template that VMs still need) calls it.
+func DropAttached(tx *store.Tx, resource cloud.ID) error {
+	for id := range Annotations.IDs(tx, "entity", store.K(resource)) {
+		if err := Annotations.Delete(tx, id); err != nil {
+			return err
+		}
+	}
+	for id := range ResourceDetails.IDs(tx, "resource", store.K(resource)) {
+		if err := ResourceDetails.Delete(tx, id); err != nil {
+			return err
+		}
+	}
 	for id := range Tags.IDs(tx, "resource", store.K(resource)) {
 		if err := Tags.Delete(tx, id); err != nil {
 			return err

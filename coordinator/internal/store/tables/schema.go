@@ -22,6 +22,8 @@ func Schema() []store.AnyTable {
 		ProjectInvitations,
 		CustomProjectRoles,
 		Tags,
+		Annotations,
+		ResourceDetails,
 		Jobs,
 		Events,
 		Alerts,
