@@ -131,7 +131,7 @@ func direct(f bootFiles) options {
 // maxRatio bounds a boot until services are ready against a boot of the bare
 // kernel, in processor time, which other load does not change much. It is there
 // to notice a boot that got slower; what is aimed at stands in DESIGN.md.
-const maxRatio = 3.0
+const maxRatio = 3.5
 
 // TestBoot is the life of a router: booted, given its spec, told to end.
 func TestBoot(t *testing.T) {

@@ -28,9 +28,11 @@ const (
 func (t NetworkType) String() string { return [...]string{"Advanced", "Basic"}[t] }
 
 // Zone is a data centre.
-type Zone struct { // row 3 was a description
-	ID              ID                `row:"1"`
-	Name            string            `row:"2"`
+type Zone struct {
+	ID   ID     `row:"1"`
+	Name string `row:"2"`
+	// Description is what no command ever set; rows keep their numbers.
+	Description     string            `row:"3"`
 	DNS1            netip.Addr        `row:"4"`
 	DNS2            netip.Addr        `row:"5"`
 	IP6DNS1         netip.Addr        `row:"6"`
@@ -156,7 +158,9 @@ type Host struct {
 	// CertificateExpires is when the newest certificate signed for the host ends.
 	CertificateExpires time.Time `row:"32"`
 	// Reconnects rises when an operator asks for a new link (reconnectHost): the coordinator that holds it ends it.
-	Reconnects uint64 `row:"33"` // 34 was a note, which no answer told; remarks are rows of their own
+	Reconnects uint64 `row:"33"`
+	// Annotation is a note of an older version, which no answer told; remarks are rows of their own now.
+	Annotation string `row:"34"`
 	Unknown    Unknown
 }
 
