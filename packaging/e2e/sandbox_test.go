@@ -49,8 +49,14 @@ func newReal(t *testing.T, change func(*sandbox.Config)) *real {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, text)
 	}
+	// Packages and images are those of the images' own tests.
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
 	w := &real{ids: map[string]string{}, cfg: sandbox.Config{
-		Dir: filepath.Join(t.TempDir(), "s"), Bin: bin, Declaration: "../sandbox/cloud.yaml", Hosts: 2, Out: t.Output(),
+		Images: filepath.Join(cache, "wisp", "images"),
+		Dir:    filepath.Join(t.TempDir(), "s"), Bin: bin, Declaration: "../sandbox/cloud.yaml", Hosts: 2, Out: t.Output(),
 		Name: "te2e", Mgmt: netip.MustParsePrefix("198.18.220.0/24"), Public: netip.MustParsePrefix("198.18.221.0/24"), PortOffset: 12000,
 	}}
 	if change != nil {
@@ -73,7 +79,6 @@ func newReal(t *testing.T, change func(*sandbox.Config)) *real {
 	if err := sandbox.Up(t.Context(), w.cfg); err != nil {
 		t.Fatal(err)
 	}
-	var err error
 	if w.lab, err = lab.Open(w.cfg.Name); err != nil {
 		t.Fatal(err)
 	}

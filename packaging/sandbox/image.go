@@ -34,7 +34,7 @@ type kvmAnswer struct {
 // while other steps go on.
 func (s *Sandbox) buildImage(ctx context.Context) error {
 	out := filepath.Join(s.cfg.Bin, "image")
-	m, err := tinyguest.Build(ctx, out, filepath.Join(s.cfg.Bin, "image", "cache"))
+	m, err := tinyguest.Build(ctx, out, s.cfg.Images)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func (s *Sandbox) buildSystemVM(ctx context.Context) error {
 		if err := os.MkdirAll(out, 0o700); err != nil {
 			return fmt.Errorf("make directory of the system VM's image: %w", err)
 		}
-		built, err := systemvm.Build(ctx, out, filepath.Join(s.cfg.Bin, "image", "cache"),
+		built, err := systemvm.Build(ctx, out, s.cfg.Images,
 			systemvm.Options{Source: s.cfg.Source, Version: version, Commit: commit})
 		if err != nil {
 			return err

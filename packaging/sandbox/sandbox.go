@@ -31,6 +31,9 @@ type Config struct {
 	// Declaration is the cloud as a file for `wisp apply`. Default
 	// packaging/sandbox/cloud.yaml.
 	Declaration string
+	// Images keeps downloaded packages and built images. Default image/cache in
+	// Bin.
+	Images string
 	// Hosts is how many hypervisor hosts there are, 1 to 3. Default 1.
 	Hosts int
 	// Router is where routers of guest networks are: in a namespace of a host
@@ -88,6 +91,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		*d.field = path
 	}
+	c.Images = cmp.Or(c.Images, filepath.Join(c.Bin, "image", "cache"))
 	c.Name = cmp.Or(c.Name, "wisp")
 	c.Hosts = cmp.Or(c.Hosts, 1)
 	c.Router = cmp.Or(c.Router, RouterOnHost)
