@@ -251,3 +251,34 @@ func TestMayHoldKeys(t *testing.T) {
 		}
 	}
 }
+
+// A login that a disabled or locked user had stays dead when the user is enabled again.
+func TestSessionsEndWithTheirUser(t *testing.T) {
+	for _, state := range []cloud.Lifecycle{cloud.Disabled, cloud.Locked} {
+		r, _ := newCloud(t)
+		err := r.Update(t.Context(), func(tx *store.Tx) error {
+			a, err := identity.CreateAccount(tx, identity.AccountSpec{Name: "x", DomainID: identity.Root(tx).ID})
+			if err != nil {
+				return err
+			}
+			u, err := identity.CreateUser(tx, identity.UserSpec{AccountID: a.ID, Username: "x"})
+			if err != nil {
+				return err
+			}
+			s := &cloud.Session{ID: cloud.NameID("session", "x"), UserID: u.ID}
+			if err := tables.Sessions.Put(tx, s); err != nil {
+				return err
+			}
+			if err := errors.Join(identity.SetUserState(tx, u, state), identity.SetUserState(tx, u, cloud.Enabled)); err != nil {
+				return err
+			}
+			if _, alive := tables.Sessions.Get(tx, s.ID); alive {
+				t.Errorf("after %v the login is alive", state)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

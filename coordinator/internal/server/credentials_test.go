@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -16,6 +17,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 // No command does anything for a request that is signed wrongly, was signed for a time that is over, or says no time
@@ -74,7 +76,11 @@ func TestEveryCommandNeedsGoodSignature(t *testing.T) {
 func TestCVE_2024_42062_CVE_2025_47849_CVE_2016_6813_KeysOfOthers(t *testing.T) {
 	w := newWorld(t)
 	w.update(func(tx *store.Tx) error {
-		return w.person(tx, "admin of ROOT", cloud.DomainAdminAccount, identity.Root(tx))
+		peer, _ := tables.Domains.Get(tx, w.callers["domain admin"].DomainID)
+		return errors.Join(
+			w.person(tx, "admin of ROOT", cloud.DomainAdminAccount, identity.Root(tx)),
+			w.person(tx, "second admin", cloud.DomainAdminAccount, peer),
+		)
 	})
 	for _, x := range []struct {
 		caller, of string
@@ -87,7 +93,10 @@ func TestCVE_2024_42062_CVE_2025_47849_CVE_2016_6813_KeysOfOthers(t *testing.T) 
 		{"domain admin", "foreigner", false},
 		{"domain admin", "root", false},
 		{"admin of ROOT", "root", false},
+		{"admin of ROOT", "domain admin", false},
 		{"admin of ROOT", "admin of ROOT", true},
+		{"domain admin", "second admin", false},
+		{"domain admin", "neighbour", true},
 		{"root", "foreigner", true},
 	} {
 		for _, command := range []string{"getUserKeys", "registerUserKeys"} {

@@ -24,7 +24,7 @@ var samples = map[string]string{
 	"publicport": "80", "startip": "192.0.2.10", "startport": "80", "supportedservices": "Dhcp", "templatefilter": "all",
 	"addAnnotation.entitytype": "VM", "addResourceDetail.resourcetype": "UserVm", "removeResourceDetail.resourcetype": "UserVm",
 	"updateAnnotationVisibility.adminsonly": "true",
-	"listResourceDetails.resourcetype": "UserVm", "listDetailOptions.resourcetype": "UserVm",
+	"listResourceDetails.resourcetype":      "UserVm", "listDetailOptions.resourcetype": "UserVm",
 	"publickey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUd0Jw8Y5VvHcb2w1sBS7BdOMnUAGWuq2nCGgYx5o9p", "traffictype": "Guest", "enabled": "true", "listTemplates.templatefilter": "executable", "createVlanIpRange.forvirtualnetwork": "true",
 	"deleteUserFromProject.userid": cloud.NameID("nobody's", "user").String(), "updateProjectInvitation.projectid": cloud.NameID("nobody's", "project").String(),
 }
