@@ -179,7 +179,7 @@ func startNginx(t *testing.T, dir string) (base string, cpu func() time.Duration
 // the same bytes from a file, and to that of a plain server that makes them with encoding/json, in turns, over loopback. The
 // bounds are loose: machines are noisy. The figure of the goal is that of -vms 100000.
 func TestPageBesideNginx(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raced {
 		t.Skip("a measurement")
 	}
 	n := 2000
