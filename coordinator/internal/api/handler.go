@@ -89,6 +89,16 @@ type Lister[P, Row, R any] struct {
 	memo *rowMemo
 }
 
+// Extend is a list of the same rows that tells more of each: parameters, scope, filters, order and pages are those of l, and
+// more makes the longer row of the one that l shows. Its rows are not kept: what they tell beside is measured.
+func Extend[P, Row, R, M any](l Lister[P, Row, R], more func(c *Call, p *P, row *Row, shown R) M) Lister[P, Row, M] {
+	return Lister[P, Row, M]{
+		Rows: l.Rows, Owner: l.Owner, Visible: l.Visible, Keyword: l.Keyword, Less: l.Less, Unpaged: l.Unpaged, ID: l.ID,
+		Ranked: l.Ranked, Table: l.Table,
+		ViewFor: func(c *Call, p *P, row *Row) M { return more(c, p, row, l.view(c, p, row)) },
+	}
+}
+
 // List is the handler of every list command.
 func List[P, Row, R any](l Lister[P, Row, R]) Handler {
 	if l.ID == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -117,22 +118,22 @@ func TestNothingIsMissingUnexplained(t *testing.T) {
 func TestAnswersAreToldGolden(t *testing.T) {
 	g := registry(t)
 	files := golden(t)
+	types := answerTypes(g)
 	emitted := map[string]bool{} // by type and field
 	declared := map[string]string{}
 	for _, d := range g.Describe(api.Everyone) {
 		c, _ := g.Find(d.Name)
-		object := strings.TrimPrefix(c.AnswerType().String(), "*")
 		for _, path := range files[c.Name] {
 			for _, row := range answerRows(t, c, path) {
 				undeclared(t, c.Name+" in "+path, d.Response, row)
 				for name := range row {
-					emitted[object+"."+name] = true
+					emitted[fieldOf(types, c.AnswerType(), name)] = true
 				}
 			}
 		}
 		for _, f := range d.Response {
 			if f.Name != "jobid" && f.Name != "jobstatus" {
-				declared[object+"."+f.Name] = f.Description
+				declared[fieldOf(types, c.AnswerType(), f.Name)] = f.Description
 			}
 		}
 	}
@@ -143,6 +144,48 @@ func TestAnswersAreToldGolden(t *testing.T) {
 		}
 	}
 	apitest.GoldenText(t, "testdata/silent.golden", b.String())
+}
+
+// answerTypes are the types that commands answer with.
+func answerTypes(g *api.Registry) map[reflect.Type]bool {
+	types := map[reflect.Type]bool{}
+	for _, c := range g.Commands() {
+		if t := c.AnswerType(); t != nil {
+			types[structOf(t)] = true
+		}
+	}
+	return types
+}
+
+func structOf(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	return t
+}
+
+// fieldOf names a field of an answer. One that tells more than another answer (metrics) has the fields of that one.
+func fieldOf(types map[reflect.Type]bool, t reflect.Type, name string) string {
+	t = structOf(t)
+	if t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if f.Anonymous && types[f.Type] && has(f.Type, name) {
+				return fieldOf(types, f.Type, name)
+			}
+		}
+	}
+	return t.String() + "." + name
+}
+
+// has tells whether a struct has a field of this name in JSON, its own or an embedded one's.
+func has(t reflect.Type, name string) bool {
+	for _, f := range reflect.VisibleFields(t) {
+		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == name {
+			return true
+		}
+	}
+	return false
 }
 
 // answerRows are the objects that a golden answer of a command has.

@@ -40,7 +40,8 @@ addAnnotation=rdau addResourceDetail=r listAnnotations=rdau listDetailOptions=rd
 releaseDedicatedCluster=r releaseDedicatedHost=r releaseDedicatedPod=r releaseDedicatedZone=r
 updateVMAffinityGroup=rdau upgradeRouterTemplate=r
 createProjectRole=rdau createProjectRolePermission=rdau deleteProjectRole=rdau deleteProjectRolePermission=rdau
-listProjectRolePermissions=rdau listProjectRoles=rdau updateProjectRole=rdau updateProjectRolePermission=rdau`
+listProjectRolePermissions=rdau listProjectRoles=rdau updateProjectRole=rdau updateProjectRolePermission=rdau
+listVirtualMachinesMetrics=rdau listVolumesMetrics=rdau`
 
 // widened are commands of 4.1 that more roles have here; different, in registry_test.go, tells why.
 const widened = `listDomains=rdau listUsers=rdau login=- logout=-`

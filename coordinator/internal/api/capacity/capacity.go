@@ -60,6 +60,11 @@ func Percent(p float64) string {
 	return s
 }
 
+// GiB writes a number of bytes in GiB, with two decimals and the unit.
+func GiB(bytes uint64) string {
+	return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 2, 64) + " GiB"
+}
+
 // Factors reads how far hosts and pools may be over-allocated.
 func Factors(c *api.Call) infra.Factors {
 	return infra.Factors{

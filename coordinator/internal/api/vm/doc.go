@@ -24,7 +24,7 @@ type Deps struct {
 func Commands(d Deps) []api.Command {
 	h := handlers{d}
 	return []api.Command{
-		h.deploy(), h.list(), h.start(), h.stop(), h.reboot(), h.destroy(), h.update(), h.resetPassword(), h.password(),
+		h.deploy(), h.list(), h.metrics(), h.start(), h.stop(), h.reboot(), h.destroy(), h.update(), h.resetPassword(), h.password(),
 		h.resetKey(), h.resetUserData(), h.affinity(), h.userData(), nics(),
 	}
 }

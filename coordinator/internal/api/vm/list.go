@@ -50,44 +50,57 @@ func (p *listParams) detail(name string) bool {
 func (h handlers) list() api.Command {
 	return api.Command{
 		Name: "listVirtualMachines", Doc: "Lists the VMs that the caller owns or may see.", Roles: api.Everyone, Object: "virtualmachine",
-		Run: api.List(api.Lister[listParams, cloud.VM, Answer]{
-			Rows: rows, Ranked: ranked, Table: tables.VMs,
-			// UserData is sealed, and asked for of one VM.
-			Kept: func(c *api.Call, p *listParams) (shape uint8, ok bool) {
-				if c.IsRoot() {
-					shape |= 1
+		Run: api.List(h.lister()),
+	}
+}
+
+func (h handlers) metrics() api.Command {
+	return api.Command{
+		Name: "listVirtualMachinesMetrics", Doc: "Lists the VMs that the caller owns or may see, with what they use in larger units.", Since: "4.9.3",
+		Roles: api.Everyone, Object: "virtualmachine",
+		Run: api.List(api.Extend(h.lister(), func(_ *api.Call, _ *listParams, _ *cloud.VM, a Answer) MetricsAnswer { return metricsOf(a) })),
+	}
+}
+
+// lister is the list of VMs, however much it tells of them.
+func (h handlers) lister() api.Lister[listParams, cloud.VM, Answer] {
+	return api.Lister[listParams, cloud.VM, Answer]{
+		Rows: rows, Ranked: ranked, Table: tables.VMs,
+		// UserData is sealed, and asked for of one VM.
+		Kept: func(c *api.Call, p *listParams) (shape uint8, ok bool) {
+			if c.IsRoot() {
+				shape |= 1
+			}
+			if !p.detail("nics") {
+				shape |= 2
+			}
+			return shape, !p.UserDataToo && p.ID.IsZero()
+		},
+		Volatile: func(_ *api.Call, p *listParams, vm cloud.ID) any {
+			u, ok := h.Usage(vm)
+			if !ok || !p.detail("stats") {
+				return nil
+			}
+			a := usageAnswer(u)
+			return &a
+		},
+		Owner: func(_ *api.Call, vm *cloud.VM) api.Owner {
+			return api.Owner{Account: vm.AccountID, Domain: vm.DomainID}
+		},
+		Keyword: func(vm *cloud.VM) string { return vm.Name + "\n" + vm.DisplayName + "\n" + vm.InstanceName },
+		ViewFor: func(c *api.Call, p *listParams, vm *cloud.VM) Answer {
+			v := Viewer{Admin: c.IsRoot(), NoNICs: !p.detail("nics")}
+			if u, ok := h.Usage(vm.ID); ok && p.detail("stats") {
+				v.Usage = u
+			}
+			a := View(c.Remember(), vm, v)
+			if p.UserDataToo || !p.ID.IsZero() {
+				if text, err := c.Seal.Open(vm.UserData); err == nil && text != "" {
+					a.UserData = base64.StdEncoding.EncodeToString([]byte(text))
 				}
-				if !p.detail("nics") {
-					shape |= 2
-				}
-				return shape, !p.UserDataToo && p.ID.IsZero()
-			},
-			Volatile: func(_ *api.Call, p *listParams, vm cloud.ID) any {
-				u, ok := h.Usage(vm)
-				if !ok || !p.detail("stats") {
-					return nil
-				}
-				a := usageAnswer(u)
-				return &a
-			},
-			Owner: func(_ *api.Call, vm *cloud.VM) api.Owner {
-				return api.Owner{Account: vm.AccountID, Domain: vm.DomainID}
-			},
-			Keyword: func(vm *cloud.VM) string { return vm.Name + "\n" + vm.DisplayName + "\n" + vm.InstanceName },
-			ViewFor: func(c *api.Call, p *listParams, vm *cloud.VM) Answer {
-				v := Viewer{Admin: c.IsRoot(), NoNICs: !p.detail("nics")}
-				if u, ok := h.Usage(vm.ID); ok && p.detail("stats") {
-					v.Usage = u
-				}
-				a := View(c.Remember(), vm, v)
-				if p.UserDataToo || !p.ID.IsZero() {
-					if text, err := c.Seal.Open(vm.UserData); err == nil && text != "" {
-						a.UserData = base64.StdEncoding.EncodeToString([]byte(text))
-					}
-				}
-				return a
-			},
-		}),
+			}
+			return a
+		},
 	}
 }
 

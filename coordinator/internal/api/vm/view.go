@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/capacity"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/compute"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -221,6 +222,32 @@ func usageAnswer(u *hostspec.VmUsage) UsageAnswer {
 		DiskKBsRead: int64(u.GetDiskReadKib()), DiskKBsWrite: int64(u.GetDiskWriteKib()),
 		DiskIORead: int64(u.GetDiskReadOps()), DiskIOWrite: int64(u.GetDiskWriteOps()),
 	}
+}
+
+// MetricsAnswer is a VM with what it has and uses in larger units. What its host has not reported is left out.
+type MetricsAnswer struct {
+	Answer
+	CPUTotal      string `json:"cputotal" doc:"speed of all its vCPUs together, in GHz"`
+	MemoryTotal   string `json:"memorytotal" doc:"its memory, in GiB"`
+	NetworkRead   string `json:"networkread,omitempty" doc:"received, in MiB"`
+	NetworkWrite  string `json:"networkwrite,omitempty" doc:"sent, in MiB"`
+	DiskRead      string `json:"diskread,omitempty" doc:"read from disks, in MiB"`
+	DiskWrite     string `json:"diskwrite,omitempty" doc:"written to disks, in MiB"`
+	DiskIOPSTotal *int64 `json:"diskiopstotal,omitempty" doc:"read and write operations together"`
+}
+
+func metricsOf(a Answer) MetricsAnswer {
+	m := MetricsAnswer{
+		Answer: a, CPUTotal: strconv.FormatFloat(float64(a.CPUNumber*a.CPUSpeed)/1000, 'f', 1, 64) + " Ghz", MemoryTotal: capacity.GiB(uint64(a.Memory) << 20),
+	}
+	if a.CPUUsed == "" {
+		return m // nothing was reported, or nobody asked for it
+	}
+	mib := func(kib int64) string { return strconv.FormatFloat(float64(kib)/1024, 'f', 2, 64) + " MiB" }
+	operations := a.DiskIORead + a.DiskIOWrite
+	m.NetworkRead, m.NetworkWrite, m.DiskRead, m.DiskWrite = mib(a.NetworkKBsRead), mib(a.NetworkKBsWrite), mib(a.DiskKBsRead), mib(a.DiskKBsWrite)
+	m.DiskIOPSTotal = &operations
+	return m
 }
 
 func viewNIC(r store.Reader, nic *cloud.NIC) NICAnswer {

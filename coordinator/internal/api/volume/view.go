@@ -51,6 +51,12 @@ type Answer struct {
 	Tags                []api.Tag `json:"tags" doc:"tags"`
 }
 
+// MetricsAnswer is a disk with its size in a larger unit. What a disk does on its own nobody measures.
+type MetricsAnswer struct {
+	Answer
+	SizeGB string `json:"sizegb" doc:"size in GiB"`
+}
+
 // View makes the answer of one volume; root says whether the caller is a root admin.
 func View(r store.Reader, v *cloud.Volume, root bool) Answer {
 	a := Answer{

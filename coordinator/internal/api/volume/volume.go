@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/capacity"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{list()} }
+func Commands() []api.Command { return []api.Command{list(), metrics()} }
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
@@ -57,12 +58,27 @@ type listParams struct {
 func list() api.Command {
 	return api.Command{
 		Name: "listVolumes", Doc: "Lists the disks that the caller owns or may see.", Roles: api.Everyone, Object: "volume",
-		Run: api.List(api.Lister[listParams, cloud.Volume, Answer]{
-			Rows: rows, Ranked: ranked, Owner: owner, Table: tables.Volumes,
-			Kept:    func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },
-			Keyword: func(v *cloud.Volume) string { return v.Name },
-			View:    func(c *api.Call, v *cloud.Volume) Answer { return View(c.Read, v, c.IsRoot()) },
-		}),
+		Run: api.List(lister()),
+	}
+}
+
+func metrics() api.Command {
+	return api.Command{
+		Name: "listVolumesMetrics", Doc: "Lists the disks that the caller owns or may see, with their sizes in GiB.", Since: "4.9.3",
+		Roles: api.Everyone, Object: "volume",
+		Run: api.List(api.Extend(lister(), func(_ *api.Call, _ *listParams, v *cloud.Volume, a Answer) MetricsAnswer {
+			return MetricsAnswer{a, capacity.GiB(v.SizeBytes)}
+		})),
+	}
+}
+
+// lister is the list of volumes, however much it tells of them.
+func lister() api.Lister[listParams, cloud.Volume, Answer] {
+	return api.Lister[listParams, cloud.Volume, Answer]{
+		Rows: rows, Ranked: ranked, Owner: owner, Table: tables.Volumes,
+		Kept:    func(c *api.Call, _ *listParams) (uint8, bool) { return api.RootShape(c), true },
+		Keyword: func(v *cloud.Volume) string { return v.Name },
+		View:    func(c *api.Call, v *cloud.Volume) Answer { return View(c.Read, v, c.IsRoot()) },
 	}
 }
 
