@@ -15,7 +15,7 @@ import (
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{create(), list(), update(), remove()} }
+func Commands() []api.Command { return []api.Command{create(), list(), metrics(), update(), remove()} }
 
 // Entities lists what this package's rows are called in parameters.
 func Entities() []api.Entity {
@@ -140,17 +140,32 @@ type listParams struct {
 func list() api.Command {
 	return api.Command{
 		Name: "listClusters", Doc: "Lists clusters.", Roles: api.RootAdmin | api.ResourceAdmin, Object: "cluster",
-		Run: api.List(api.Lister[listParams, cloud.Cluster, Answer]{
-			Rows:    rows,
-			Keyword: func(k *cloud.Cluster) string { return k.Name },
-			ViewFor: func(c *api.Call, p *listParams, k *cloud.Cluster) Answer {
-				a := view(c, k)
-				if p.ShowCapacities {
-					a.Capacity = capacity.Of(c, k.ZoneID, k.PodID, k.ID)
-				}
-				return a
-			},
-		}),
+		Run: api.List(lister()),
+	}
+}
+
+func metrics() api.Command {
+	return api.Command{
+		Name: "listClustersMetrics", Doc: "Lists clusters, with what their hosts have and use together.", Since: "4.9.3",
+		Roles: api.AdminOnly, Object: "cluster",
+		Run: api.List(api.Extend(lister(), func(c *api.Call, _ *listParams, row *cloud.Cluster, a Answer) MetricsAnswer {
+			return metricsOf(c, row, a)
+		})),
+	}
+}
+
+// lister is the list of clusters, however much it tells of them.
+func lister() api.Lister[listParams, cloud.Cluster, Answer] {
+	return api.Lister[listParams, cloud.Cluster, Answer]{
+		Rows:    rows,
+		Keyword: func(k *cloud.Cluster) string { return k.Name },
+		ViewFor: func(c *api.Call, p *listParams, k *cloud.Cluster) Answer {
+			a := view(c, k)
+			if p.ShowCapacities {
+				a.Capacity = capacity.Of(c, k.ZoneID, k.PodID, k.ID)
+			}
+			return a
+		},
 	}
 }
 

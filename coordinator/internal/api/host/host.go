@@ -28,7 +28,7 @@ type Deps struct {
 // Commands lists the commands of this package.
 func Commands(d Deps) []api.Command {
 	return []api.Command{
-		add(), list(), update(), reconnect(), remove(d), createToken(d), listTokens(), deleteToken(),
+		add(), list(), metrics(), update(), reconnect(), remove(d), createToken(d), listTokens(), deleteToken(),
 		prepare(d), cancelMaintenance(), declareDegraded(d), cancelDegraded(), updatePassword(), listTags(),
 	}
 }

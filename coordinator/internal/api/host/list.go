@@ -53,14 +53,29 @@ func detailsOf(list []string) (parts, error) {
 func list() api.Command {
 	return api.Command{
 		Name: "listHosts", Doc: "Lists hosts.", Roles: api.RootAdmin | api.ResourceAdmin, Object: "host",
-		Run: api.List(api.Lister[listParams, cloud.Host, Answer]{
-			Rows:    rows,
-			Keyword: func(h *cloud.Host) string { return h.Name + "\n" + h.Status.String() + "\nRouting\n" + h.IP.String() },
-			ViewFor: func(c *api.Call, p *listParams, h *cloud.Host) Answer {
-				d, _ := detailsOf(p.Details) // checked in rows
-				return view(c, h, d)
-			},
-		}),
+		Run: api.List(lister()),
+	}
+}
+
+func metrics() api.Command {
+	return api.Command{
+		Name: "listHostsMetrics", Doc: "Lists hosts, with what they have and use in larger units.", Since: "4.9.3",
+		Roles: api.AdminOnly, Object: "host",
+		Run: api.List(api.Extend(lister(), func(c *api.Call, _ *listParams, row *cloud.Host, a Answer) MetricsAnswer {
+			return metricsOf(c, row, a)
+		})),
+	}
+}
+
+// lister is the list of hosts, however much it tells of them.
+func lister() api.Lister[listParams, cloud.Host, Answer] {
+	return api.Lister[listParams, cloud.Host, Answer]{
+		Rows:    rows,
+		Keyword: func(h *cloud.Host) string { return h.Name + "\n" + h.Status.String() + "\nRouting\n" + h.IP.String() },
+		ViewFor: func(c *api.Call, p *listParams, h *cloud.Host) Answer {
+			d, _ := detailsOf(p.Details) // checked in rows
+			return view(c, h, d)
+		},
 	}
 }
 

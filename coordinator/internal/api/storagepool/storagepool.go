@@ -15,7 +15,7 @@ import (
 
 // Commands lists the commands of this package.
 func Commands() []api.Command {
-	return []api.Command{create(), list(), update(), remove(), enableMaintenance(), cancelMaintenance(), listTags()}
+	return []api.Command{create(), list(), metrics(), update(), remove(), enableMaintenance(), cancelMaintenance(), listTags()}
 }
 
 // Entities lists what this package's rows are called in parameters.
@@ -138,17 +138,32 @@ type listParams struct {
 func list() api.Command {
 	return api.Command{
 		Name: "listStoragePools", Doc: "Lists primary storage pools.", Roles: api.RootAdmin | api.ResourceAdmin, Object: "storagepool",
-		Run: api.List(api.Lister[listParams, cloud.StoragePool, Answer]{
-			Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.StoragePool], error) {
-				all := tables.StoragePools.By(c.Read, "name", nil)
-				if !p.ZoneID.IsZero() {
-					all = tables.StoragePools.By(c.Read, "name", store.K(p.ZoneID))
-				}
-				return api.Filter(all, func(pool *cloud.StoragePool) bool { return p.keeps(c, pool) }), nil
-			},
-			Keyword: func(p *cloud.StoragePool) string { return p.Name + "\n" + p.Kind.String() },
-			View:    view,
-		}),
+		Run: api.List(lister()),
+	}
+}
+
+func metrics() api.Command {
+	return api.Command{
+		Name: "listStoragePoolsMetrics", Doc: "Lists primary storage pools, with their sizes in GiB and whether they run full.", Since: "4.9.3",
+		Roles: api.AdminOnly, Object: "storagepool",
+		Run: api.List(api.Extend(lister(), func(c *api.Call, _ *listParams, row *cloud.StoragePool, a Answer) MetricsAnswer {
+			return metricsOf(c, row, a)
+		})),
+	}
+}
+
+// lister is the list of pools, however much it tells of them.
+func lister() api.Lister[listParams, cloud.StoragePool, Answer] {
+	return api.Lister[listParams, cloud.StoragePool, Answer]{
+		Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.StoragePool], error) {
+			all := tables.StoragePools.By(c.Read, "name", nil)
+			if !p.ZoneID.IsZero() {
+				all = tables.StoragePools.By(c.Read, "name", store.K(p.ZoneID))
+			}
+			return api.Filter(all, func(pool *cloud.StoragePool) bool { return p.keeps(c, pool) }), nil
+		},
+		Keyword: func(p *cloud.StoragePool) string { return p.Name + "\n" + p.Kind.String() },
+		View:    view,
 	}
 }
 

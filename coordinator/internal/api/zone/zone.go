@@ -15,7 +15,7 @@ import (
 )
 
 // Commands lists the commands of this package.
-func Commands() []api.Command { return []api.Command{create(), list(), update(), remove()} }
+func Commands() []api.Command { return []api.Command{create(), list(), metrics(), update(), remove()} }
 
 // Entities lists what this package's rows are called in parameters. A zone dedicated to a domain can be used by that
 // domain and those below it.
@@ -209,17 +209,32 @@ type listParams struct {
 func list() api.Command {
 	return api.Command{
 		Name: "listZones", Doc: "Lists zones.", Roles: api.Everyone, Object: "zone",
-		Run: api.List(api.Lister[listParams, cloud.Zone, Answer]{
-			Rows: rows, Visible: visible,
-			Keyword: func(z *cloud.Zone) string { return z.Name },
-			ViewFor: func(c *api.Call, p *listParams, z *cloud.Zone) Answer {
-				a := view(c, z)
-				if p.ShowCapacities && c.IsRoot() {
-					a.Capacity = capacity.Of(c, z.ID, cloud.ID{}, cloud.ID{})
-				}
-				return a
-			},
-		}),
+		Run: api.List(lister()),
+	}
+}
+
+func metrics() api.Command {
+	return api.Command{
+		Name: "listZonesMetrics", Doc: "Lists zones, with what their hosts have and use together.", Since: "4.9.3",
+		Roles: api.AdminOnly, Object: "zone",
+		Run: api.List(api.Extend(lister(), func(c *api.Call, _ *listParams, row *cloud.Zone, a Answer) MetricsAnswer {
+			return metricsOf(c, row, a)
+		})),
+	}
+}
+
+// lister is the list of zones, however much it tells of them.
+func lister() api.Lister[listParams, cloud.Zone, Answer] {
+	return api.Lister[listParams, cloud.Zone, Answer]{
+		Rows: rows, Visible: visible,
+		Keyword: func(z *cloud.Zone) string { return z.Name },
+		ViewFor: func(c *api.Call, p *listParams, z *cloud.Zone) Answer {
+			a := view(c, z)
+			if p.ShowCapacities && c.IsRoot() {
+				a.Capacity = capacity.Of(c, z.ID, cloud.ID{}, cloud.ID{})
+			}
+			return a
+		},
 	}
 }
 
