@@ -51,6 +51,10 @@ type Options struct {
 	Version, SystemVersion string
 	// Heartbeat and Slow pass; 0 means the product's.
 	Heartbeat, Slow time.Duration
+	// Heard is told whenever a MAC address begins or ceases to be heard on this host: of a router's leg that is plugged
+	// in, or of a NIC with carrier of a domain that runs. who is the namespace's network or the domain's id. It is called
+	// at the very moment, one call at a time, and must not call the Host; nil is nobody.
+	Heard func(mac, who string, on bool)
 	// Log; nil is silence.
 	Log *slog.Logger
 }
@@ -81,9 +85,11 @@ type Host struct {
 	boot    string
 	faults  map[fault]error
 	domains map[string]*simDomain
-	volumes map[string]bool // path -> there
-	images  map[string]bool // path -> there
-	links   map[string]bool // network -> made
+	volumes map[string]bool     // path -> there
+	images  map[string]bool     // path -> there
+	links   map[string]bool     // network -> made
+	legs    map[string][]string // network -> MACs of the legs of its services that are plugged in
+	heard   map[source]bool
 	runs    int32
 	deaf    map[string]bool
 	spoilt  map[string]bool // images by sum
@@ -99,6 +105,9 @@ type fault struct {
 	op Op
 	id string
 }
+
+// source of frames.
+type source struct{ mac, who string }
 
 // New makes a machine that is switched on but runs no agent yet.
 func New(o Options) *Host {
@@ -117,7 +126,7 @@ func New(o Options) *Host {
 	h := &Host{
 		options: o, files: &ledger.Memory{}, log: o.Log, boot: uuid.NewString(), faults: map[fault]error{},
 		domains: map[string]*simDomain{}, volumes: map[string]bool{}, images: map[string]bool{},
-		links: map[string]bool{}, deaf: map[string]bool{}, spoilt: map[string]bool{},
+		links: map[string]bool{}, legs: map[string][]string{}, heard: map[source]bool{}, deaf: map[string]bool{}, spoilt: map[string]bool{},
 	}
 	return h
 }
@@ -190,8 +199,42 @@ func (h *Host) PowerOff() {
 	defer h.mu.Unlock()
 	h.boot = ""
 	clear(h.links)
+	clear(h.legs)
 	for _, d := range h.domains {
 		d.active, d.down, d.shuttingDown = false, downUnknown, false
+	}
+	h.listen()
+}
+
+// listen tells what began and ceased to be heard. It is called after each change of that. The caller holds h.mu.
+func (h *Host) listen() {
+	now := map[source]bool{}
+	for network, macs := range h.legs {
+		for _, mac := range macs {
+			now[source{mac, network}] = true
+		}
+	}
+	for id, d := range h.domains {
+		for _, n := range d.machine.Nics {
+			if d.active && !d.unlinked[n.Tap] {
+				now[source{n.MAC, id}] = true
+			}
+		}
+	}
+	before := h.heard
+	h.heard = now
+	if h.options.Heard == nil {
+		return
+	}
+	for s := range before {
+		if !now[s] {
+			h.options.Heard(s.mac, s.who, false)
+		}
+	}
+	for s := range now {
+		if !before[s] {
+			h.options.Heard(s.mac, s.who, true)
+		}
 	}
 }
 

@@ -104,6 +104,7 @@ func (s simHypervisor) Start(ctx context.Context, m domain.Machine) error {
 			d.unlinked[n.Tap] = true
 		}
 	}
+	h.listen()
 	h.poke()
 	return nil
 }
@@ -127,6 +128,7 @@ func (s simHypervisor) Link(_ context.Context, id string, taps []string, carrier
 			d.unlinked[tap] = true
 		}
 	}
+	h.listen()
 	h.poke()
 	return nil
 }
@@ -182,6 +184,7 @@ func (h *Host) end(id string, run int32, why domain.Down) {
 		return
 	}
 	d.active, d.shuttingDown, d.down = false, false, why
+	h.listen()
 	h.poke()
 }
 

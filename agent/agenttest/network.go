@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/wispcloud/wisp/agent/internal/fabric"
 	"github.com/wispcloud/wisp/agent/internal/netrun"
+	"github.com/wispcloud/wisp/proto/hostspec"
 	"github.com/wispcloud/wisp/proto/netspec"
 )
 
@@ -20,7 +22,7 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 	h.mu.Lock()
 	fresh := false
 	for _, n := range want.Networks {
-		fresh = fresh || !h.links[n.GetId()]
+		fresh = fresh || !h.links[n.GetId()] || !slices.Equal(h.legs[n.GetId()], macsOf(n))
 	}
 	h.mu.Unlock()
 	if fresh {
@@ -37,7 +39,7 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 			results[id] = fabric.Result{Err: fmt.Errorf("make network %s: %w", id, err)}
 			continue
 		}
-		h.links[id] = true
+		h.links[id], h.legs[id] = true, macsOf(n)
 		r := fabric.Result{Plugged: true, MTU: 1450}
 		if n.GetServices() != nil {
 			r.Serving = netrun.Instance(id, n.GetIncarnation())
@@ -51,9 +53,21 @@ func (s simFabric) Apply(ctx context.Context, want fabric.Want) (map[string]fabr
 	for id := range h.links {
 		if _, wanted := results[id]; !wanted && !want.Keep[id] {
 			delete(h.links, id)
+			delete(h.legs, id)
 		}
 	}
+	h.listen()
 	return results, nil
+}
+
+// macsOf are the MACs of a network's legs that are heard beyond this host.
+func macsOf(n *hostspec.Network) (macs []string) {
+	for _, l := range n.GetLegs() {
+		if !l.GetIsolated() {
+			macs = append(macs, l.GetMac())
+		}
+	}
+	return macs
 }
 
 // Switch implements reconcile.Fabric: there are no frames to lead.

@@ -22,12 +22,18 @@ type Site struct {
 	Network                          string
 	Hosts                            []*agenttest.Host
 	image                            []byte
+	ether                            *ether
 }
 
 // NewSite makes a zone and hosts in it, through the API as an operator does.
 func (w *World) NewSite(hosts int, o agenttest.Options) *Site {
 	w.t.Helper()
-	s := &Site{w: w, image: emptyQCOW2(64 << 20)}
+	s := &Site{w: w, image: emptyQCOW2(64 << 20), ether: &ether{heard: map[string][]string{}}}
+	w.t.Cleanup(func() { // after the hosts are switched off
+		for _, text := range s.ether.doubles {
+			w.t.Error(text)
+		}
+	})
 	w.Must("updateConfiguration", "name", "secstorage.allowed.internal.sites", "value", "127.0.0.0/8")
 	s.Zone = w.Must("createZone", "name", "sim", "networktype", "Advanced", "dns1", "192.0.2.53", "internaldns1", "192.0.2.53",
 		"guestcidraddress", "10.1.0.0/16", "localstorageenabled", "true").Text("zone.id")
@@ -59,6 +65,7 @@ func (s *Site) AddHost(name, ip string, o agenttest.Options) *agenttest.Host {
 	o.Name = name
 	o.Facts = &hostspec.HostFacts{Hostname: name, UnderlayIp: ip, Cpus: 16, CpuMhz: 2000, MemoryMib: 64 << 10}
 	o.Token = s.w.Must("createHostJoinToken", "uses", "1", "lifetime", "600", "note", name).Text("hostjointoken.token")
+	o.Heard = func(mac, who string, on bool) { s.ether.hear(mac, name+": "+who, on) }
 	h := agenttest.New(o)
 	if err := h.Start(); err != nil {
 		s.w.t.Fatal(err)
