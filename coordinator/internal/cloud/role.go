@@ -43,3 +43,17 @@ type LDAPServer struct {
 	Created      time.Time `row:"12"`
 	Unknown      Unknown
 }
+
+// LDAPLink lets users of a group or an organizational unit of a domain's directories log in to the domain: who is not
+// known yet is made a user at the first login. In a domain with links directories let in nobody else.
+type LDAPLink struct {
+	ID        ID     `row:"1"`
+	DomainID  ID     `row:"2"`
+	AccountID ID     `row:"3"` // whose users they become; zero: each of an account of its own
+	Group     bool   `row:"4"` // DN is a group's, and not an organizational unit's
+	DN        string `row:"5"`
+	// AccountType is that of the accounts that are made; where AccountID says which, it has one already.
+	AccountType AccountType `row:"6"`
+	Created     time.Time   `row:"7"`
+	Unknown     Unknown
+}

@@ -135,6 +135,11 @@ func RemoveAccount(tx *store.Tx, kinds []Owned, id cloud.ID) (Progress, error) {
 			return Progress{}, fmt.Errorf("remove limits of account %s: %w", a.Name, err)
 		}
 	}
+	for l := range tables.LDAPLinks.By(tx, "account", store.K(id)) {
+		if err := tables.LDAPLinks.Delete(tx, l.ID); err != nil {
+			return Progress{}, fmt.Errorf("remove LDAP link of account %s: %w", a.Name, err)
+		}
+	}
 	if err := dropCounts(tx, a); err != nil {
 		return Progress{}, err
 	}
@@ -243,6 +248,11 @@ func dropDomain(tx *store.Tx, d *cloud.Domain) error {
 	for s := range tables.LDAPServers.By(tx, "domain", store.K(d.ID)) {
 		if err := tables.LDAPServers.Delete(tx, s.ID); err != nil {
 			return fmt.Errorf("remove LDAP servers of domain %s: %w", d.Path, err)
+		}
+	}
+	for l := range tables.LDAPLinks.By(tx, "owner", store.K(d.ID)) {
+		if err := tables.LDAPLinks.Delete(tx, l.ID); err != nil {
+			return fmt.Errorf("remove LDAP links of domain %s: %w", d.Path, err)
 		}
 	}
 	if err := forget(tx, d.ID); err != nil {

@@ -90,23 +90,36 @@ func For(r store.Reader, domain cloud.ID) []*cloud.LDAPServer {
 }
 
 // Authenticate asks the servers of a user's domain, one after the other, until one says yes. Root admins are asked about
-// only where a setting says so. An error means that no server said yes and at least one could not be asked.
+// only where a setting says so. In a domain with links the user has to be in that of its account or of the domain; where
+// neither is, in any. An error means that no server said yes and at least one could not be asked.
 func Authenticate(ctx context.Context, r store.Reader, k Opener, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
 	if p == "" || a.Type == cloud.RootAdminAccount && !rootAdmins.Bool(r) {
 		return false, nil
 	}
+	links := linksOf(r, u)
+	ok := false
+	err := each(r, k, u.DomainID, func(s Server) (bool, error) {
+		e, _, err := s.Check(ctx, User{Name: u.Username, Email: u.Email, FullName: u.FirstName + " " + u.LastName}, p, links)
+		ok = e != nil
+		return ok, err
+	})
+	return ok, err
+}
+
+// each gives the servers that know users of a domain to f, until one is done. The errors of those before it do not count.
+func each(r store.Reader, k Opener, domain cloud.ID, f func(s Server) (done bool, err error)) error {
 	var trouble []error
-	for _, row := range For(r, u.DomainID) {
+	for _, row := range For(r, domain) {
 		s, err := Of(r, k, row)
 		if err == nil {
-			var ok bool
-			if ok, err = s.Check(ctx, User{Name: u.Username, Email: u.Email, FullName: u.FirstName + " " + u.LastName}, p); ok {
-				return true, nil
+			var done bool
+			if done, err = f(s); done {
+				return err
 			}
 		}
 		if err != nil {
 			trouble = append(trouble, err)
 		}
 	}
-	return false, errors.Join(trouble...)
+	return errors.Join(trouble...)
 }

@@ -17,6 +17,17 @@ type Entry struct {
 	DN, Username, FirstName, LastName, Email string
 }
 
+func (s Server) attributes() []string {
+	return []string{s.UserAttribute, s.FirstName, s.LastName, s.Mail}
+}
+
+func (s Server) entry(e *ldap.Entry) Entry {
+	return Entry{
+		DN: e.DN, Username: e.GetEqualFoldAttributeValue(s.UserAttribute), FirstName: e.GetEqualFoldAttributeValue(s.FirstName),
+		LastName: e.GetEqualFoldAttributeValue(s.LastName), Email: e.GetEqualFoldAttributeValue(s.Mail),
+	}
+}
+
 // listMost bounds the entries that one listing takes from a server.
 const listMost = 1000
 
@@ -34,7 +45,7 @@ func (s Server) List(ctx context.Context, name string) ([]Entry, error) {
 	filter := fmt.Sprintf("(&(objectClass=%s)(%s=%s))", s.Object, s.UserAttribute, which)
 	res, err := c.Search(ldap.NewSearchRequest(
 		s.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, listMost, int(timeout/time.Second), false, filter,
-		[]string{s.UserAttribute, s.FirstName, s.LastName, s.Mail}, nil,
+		s.attributes(), nil,
 	))
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
@@ -44,10 +55,7 @@ func (s Server) List(ctx context.Context, name string) ([]Entry, error) {
 	}
 	var out []Entry
 	for _, e := range res.Entries {
-		x := Entry{
-			DN: e.DN, Username: e.GetEqualFoldAttributeValue(s.UserAttribute), FirstName: e.GetEqualFoldAttributeValue(s.FirstName),
-			LastName: e.GetEqualFoldAttributeValue(s.LastName), Email: e.GetEqualFoldAttributeValue(s.Mail),
-		}
+		x := s.entry(e)
 		if x.Username != "" {
 			out = append(out, x)
 		}

@@ -1,7 +1,8 @@
 // Package ldap asks directories whether a password is right.
 //
-// A server is asked in three steps, each with a deadline: bind as the account that may search (or as nobody), search the
-// one entry of the user, bind as that entry with the password. What a person typed reaches the filter escaped. An empty
+// A server is asked in steps, each with a deadline, as the whole has: bind as the account that may search (or as nobody),
+// search the one entry of the user, and whether it is where the domain's links want it (see LDAPLink in package cloud),
+// bind as that entry with the password. What a person typed reaches the filter escaped. An empty
 // password is never sent: a bind with one succeeds at many servers without proving anything (RFC 4513, 5.1.2).
 // Referrals are not followed: a directory would send passwords to hosts that nobody named.
 package ldap
@@ -51,36 +52,30 @@ const timeout = 5 * time.Second
 // ErrUnreachable tells that a server could not be asked, unlike one that said no.
 var ErrUnreachable = errors.New("the directory cannot be asked")
 
-// Check tells whether the password is the user's. No such user, or several, is no; an error means that it is not known.
-func (s Server) Check(ctx context.Context, u User, p cloud.Secret) (bool, error) {
+// Check finds the user's entry and tells whether the password is the entry's. With links only an entry in one of them
+// counts, and the links that it is in are told. No such user, or several, is nil; an error means that it is not known.
+func (s Server) Check(ctx context.Context, u User, p cloud.Secret, links []*cloud.LDAPLink) (*Entry, []*cloud.LDAPLink, error) {
 	if p == "" || u.Name == "" {
-		return false, nil
+		return nil, nil, nil
 	}
 	c, err := s.open(ctx)
 	if err != nil {
-		return false, err
+		return nil, nil, err
 	}
 	defer func() { _ = c.Close() }()
-	res, err := c.Search(ldap.NewSearchRequest(
-		s.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2, int(timeout/time.Second), false, s.filter(u), []string{"1.1"}, nil,
-	))
-	switch {
-	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded), ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("search %s: %w: %w", s.address(), ErrUnreachable, err)
-	case len(res.Entries) != 1 || res.Entries[0].DN == "":
-		return false, nil
+	e, in, err := s.find(c, u, links)
+	if e == nil || err != nil {
+		return nil, nil, err
 	}
-	err = c.Bind(res.Entries[0].DN, string(p))
+	err = c.Bind(e.DN, string(p))
 	var refused *ldap.Error
 	switch {
 	case err == nil:
-		return true, nil
+		return e, in, nil
 	case errors.As(err, &refused) && refused.ResultCode < ldap.ErrorNetwork:
-		return false, nil // what the server said, whatever its reason
+		return nil, nil, nil // what the server said, whatever its reason
 	}
-	return false, fmt.Errorf("ask %s: %w: %w", s.address(), ErrUnreachable, err)
+	return nil, nil, fmt.Errorf("ask %s: %w: %w", s.address(), ErrUnreachable, err)
 }
 
 // Probe tells what is wrong with a server's configuration: address, bind and search base.

@@ -135,7 +135,7 @@ func (a areas) settings() [][]*settings.Def {
 func (a areas) commands(s *Server) []api.Command {
 	attempts, hashers := session.NewLimiter(), identity.NewHashers()
 	return slices.Concat(
-		session.Commands(session.Deps{Limit: attempts, Directory: s.directory}), apilimit.Commands(s.throttle), apis.Commands(), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
+		session.Commands(session.Deps{Limit: attempts, Directory: s.directory, NewUser: s.newUser}), apilimit.Commands(s.throttle), apis.Commands(), asyncjob.Commands(asyncjob.Deps{Seal: s.seal}), config.Commands(s.settings),
 		user.Commands(user.Deps{Seal: s.seal, Attempts: attempts, Hashers: hashers}), annotation.Commands(), account.Commands(account.Deps{Owned: a.owned(), Stop: a.compute.Stop, Hashers: hashers}), role.Commands(), ldap.Commands(ldap.Deps{Seal: s.seal}), domain.Commands(domain.Deps{Owned: a.owned(), OfDomains: a.ownedByDomains()}), limit.Commands(), event.Commands(), alerts.Commands(),
 		zone.Commands(), pod.Commands(), cluster.Commands(), dedication.Commands(), hypervisor.Commands(), region.Commands(), storagerange.Commands(), ostype.Commands(), capacity.Commands(),
 		host.Commands(host.Deps{
@@ -166,6 +166,15 @@ func (a areas) entities() []api.Entity {
 // directory asks the LDAP servers that know a user.
 func (s *Server) directory(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
 	return directory.Authenticate(ctx, r, s.seal, u, a, p)
+}
+
+// newUser asks the LDAP servers that a domain is linked to.
+func (s *Server) newUser(ctx context.Context, r store.Reader, d *cloud.Domain, name string, p cloud.Secret) (session.Enroll, error) {
+	n, err := directory.NewUser(ctx, r, s.seal, d.ID, name, p)
+	if n == nil {
+		return nil, err
+	}
+	return n.Make, err
 }
 
 // seed makes what a new cloud has beside its first administrator.

@@ -30,7 +30,7 @@ cancelHostAsDegraded=r createAffinityGroup=rdau createHostJoinToken=r createRole
 declareHostAsDegraded=r dedicateCluster=r dedicateGuestVlanRange=r dedicateHost=r dedicatePod=r dedicatePublicIpRange=r dedicateZone=r deleteAffinityGroup=rdau deleteAlerts=r
 deleteEvents=rdau deleteHostJoinToken=r deleteImageStore=r deleteLdapConfiguration=r deleteRole=r deleteRolePermission=r
 deleteUserData=rdau deleteUserFromProject=rdau disableRole=r enableRole=r generateAlert=r getUserKeys=rdau getVirtualMachineUserData=rdau importLdapUsers=r importRole=r ldapCreateAccount=r
-linkUserDataToTemplate=rdau listAffinityGroupTypes=rdau listAffinityGroups=rdau listAlertTypes=r listConfigurationGroups=r
+linkAccountToLdap=ra linkDomainToLdap=r linkUserDataToTemplate=rdau listAffinityGroupTypes=rdau listAffinityGroups=rdau listAlertTypes=r listConfigurationGroups=r
 listDedicatedClusters=r listDedicatedGuestVlanRanges=r listDedicatedHosts=r listDedicatedPods=r listDedicatedZones=r listHostJoinTokens=r listHostTags=r listImageStores=rd listLdapConfigurations=rdau
 listLdapUsers=r listNetworkIsolationMethods=r listNics=rdau listRolePermissions=r listRoles=rda listStorageProviders=r
 listStorageTags=r listUserData=rdau login=- logout=-

@@ -3,11 +3,12 @@
 // There are two ways to name one. ldapConfig, of CloudStack 4.1, is one server with everything about it;
 // addLdapConfiguration, of newer versions, is any number of servers by host and port, asked as the ldap.* settings say.
 // Users of directories are made of them by ldapCreateAccount and importLdapUsers; their passwords stay where they are.
-// linkDomainToLdap and linkAccountToLdap, which make accounts at the first login, are not there: who manages a directory
-// would make accounts here. Neither is StartTLS, as in CloudStack; ldaps is, with certificates of one's own.
+// linkDomainToLdap and linkAccountToLdap let those of a group or an organizational unit in who are no users yet: who
+// manages a directory makes users here where, and only where, somebody linked it. StartTLS is not there, as in CloudStack;
+// ldaps is, with certificates of one's own.
 //
-// All are only for root admins, and nobody is shown the servers but they: others get an empty list, because a user
-// interface asks for it when it starts.
+// Domain admins may link accounts of their domains; all else is only for root admins, and nobody is shown the servers but
+// they: others get an empty list, because a user interface asks for it when it starts.
 package ldap
 
 import (
@@ -38,7 +39,7 @@ func Entities() []api.Entity {
 
 // Commands lists the commands.
 func Commands(d Deps) []api.Command {
-	return []api.Command{d.config(), clear(), d.add(), remove(), list(), d.listUsers(), d.createAccount(), d.importUsers()}
+	return []api.Command{d.config(), clear(), d.add(), remove(), list(), d.listUsers(), d.createAccount(), d.importUsers(), d.linkDomain(), d.linkAccount()}
 }
 
 // Config is the answer of ldapConfig. It never tells the bind password.

@@ -119,8 +119,8 @@ type served struct {
 	authority string // its certificate
 }
 
-// slapd starts a real directory on loopback.
-func slapd(t *testing.T) served {
+// slapd starts a real directory of these entries on loopback.
+func slapd(t *testing.T, entries string) served {
 	t.Helper()
 	program, err := exec.LookPath("/usr/sbin/slapd")
 	if err != nil {
@@ -132,7 +132,7 @@ func slapd(t *testing.T) served {
 	dir := t.TempDir()
 	authority := certificate(t, dir)
 	conf := filepath.Join(dir, "slapd.conf")
-	for name, text := range map[string]string{conf: fmt.Sprintf(slapdConf, dir), filepath.Join(dir, "people.ldif"): people} {
+	for name, text := range map[string]string{conf: fmt.Sprintf(slapdConf, dir), filepath.Join(dir, "people.ldif"): entries} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +181,7 @@ func free(t *testing.T) int {
 
 // CVE-2014-7807, CVE-2026-59780: an empty password logs nobody in, and nobody is told of the directory or its password.
 func TestCVE_2014_7807_CVE_2026_59780_Directory(t *testing.T) {
-	number := strconv.Itoa(slapd(t).port)
+	number := strconv.Itoa(slapd(t, people).port)
 	c := apitest.New(t, apitest.Config{
 		Entities: ldap.Entities(),
 		Settings: [][]*settings.Def{directory.Settings()},
@@ -244,18 +244,39 @@ func TestCVE_2014_7807_CVE_2026_59780_Directory(t *testing.T) {
 	do("deleteLdapConfiguration", "hostname", "localhost", "port", number, "domainid", c.Domains["ROOT/a"].ID.String())
 }
 
+// asking lets logins ask the directories.
+func asking(k *seal.Keeper) session.Deps {
+	return session.Deps{
+		Directory: func(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
+			return directory.Authenticate(ctx, r, k, u, a, p)
+		},
+		NewUser: func(ctx context.Context, r store.Reader, d *cloud.Domain, name string, p cloud.Secret) (session.Enroll, error) {
+			n, err := directory.NewUser(ctx, r, k, d.ID, name, p)
+			if n == nil {
+				return nil, err
+			}
+			return n.Make, err
+		},
+	}
+}
+
+// login is the status of a login to domain a.
+func login(c *apitest.Cloud, name, password string) int {
+	form := url.Values{"command": {"login"}, "response": {"json"}, "username": {name}, "password": {password}, "domain": {"/a"}}
+	r := httptest.NewRequest(http.MethodPost, "/client/api", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return c.Do(r).Status
+}
+
 // Users of a directory that is asked over TLS are listed, made and imported, and log in over HTTP with the password that
 // only the directory knows.
 func TestUsersOfADirectoryLogIn(t *testing.T) {
-	d := slapd(t)
+	d := slapd(t, people)
 	c := apitest.New(t, apitest.Config{
 		Entities: ldap.Entities(),
 		Settings: [][]*settings.Def{directory.Settings()},
 		Make: func(k *seal.Keeper) []api.Command {
-			ask := func(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error) {
-				return directory.Authenticate(ctx, r, k, u, a, p)
-			}
-			return slices.Concat(ldap.Commands(ldap.Deps{Seal: k}), session.Commands(session.Deps{Directory: ask}))
+			return slices.Concat(ldap.Commands(ldap.Deps{Seal: k}), session.Commands(asking(k)))
 		},
 	})
 	set := func(name, value string) {
@@ -283,12 +304,7 @@ func TestUsersOfADirectoryLogIn(t *testing.T) {
 	if a := c.Must("root", "listLdapUsers", "domainid", c.Domains["ROOT/b"].ID.String()); strings.Contains(string(a.Raw), "principal") {
 		t.Errorf("users of another domain's directory: %s", a.Raw)
 	}
-	login := func(name, password string) int {
-		form := url.Values{"command": {"login"}, "response": {"json"}, "username": {name}, "password": {password}, "domain": {"/a"}}
-		r := httptest.NewRequest(http.MethodPost, "/client/api", strings.NewReader(form.Encode()))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return c.Do(r).Status
-	}
+	login := func(name, password string) int { return login(c, name, password) }
 	if code := login("new", "in the directory"); code != 531 {
 		t.Errorf("a user that is not there yet: %d", code)
 	}

@@ -160,10 +160,9 @@ func (p *createAccountParams) enroll(c *api.Call, tx *store.Tx, role *cloud.Role
 	}); err != nil {
 		return nil, err
 	}
-	_, err = identity.CreateUser(tx, identity.UserSpec{
-		ID: userID, AccountID: a.ID, Username: f.Username, FirstName: cmp.Or(f.FirstName, f.Username), LastName: cmp.Or(f.LastName, f.Username),
-		Email: f.Email, Timezone: p.Timezone, Directory: true,
-	})
+	s := f.Spec(a.ID)
+	s.ID, s.Timezone = userID, p.Timezone
+	_, err = identity.CreateUser(tx, s)
 	return a, err
 }
 

@@ -8,6 +8,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -34,7 +35,13 @@ type Deps struct {
 	// Directory, optional, asks the user's directories whether a password is right. It is asked where the password kept
 	// here is another, or none is kept.
 	Directory func(ctx context.Context, r store.Reader, u *cloud.User, a *cloud.Account, p cloud.Secret) (bool, error)
+	// NewUser, optional, asks the directories of a domain about a user that the domain does not have. What it returns makes
+	// the user; nil: the directories do not say that this is one.
+	NewUser func(ctx context.Context, r store.Reader, d *cloud.Domain, name string, p cloud.Secret) (Enroll, error)
 }
+
+// Enroll makes a user at its first login.
+type Enroll func(tx *store.Tx) (*cloud.User, error)
 
 // Commands lists the commands. Their limiter is shared by all calls.
 func Commands(d Deps) []api.Command {
@@ -96,15 +103,26 @@ func (h *handlers) login() api.Command {
 			if !h.limit.Allow(c.Now, keys...) {
 				return Login{}, cloud.Errorf(cloud.TooManyRequests, "Too many failed logins; try again later")
 			}
-			if !h.check(c, u, p.Password, keys) && (!h.limit.Allow(c.Now, keys...) || !h.ask(c, u, a, p.Password)) {
+			known := h.check(c, u, p.Password, keys)
+			var enroll Enroll
+			if !known && h.limit.Allow(c.Now, keys...) {
+				known, enroll = h.ask(c, u, a, d, p)
+			}
+			if !known {
 				h.limit.Failed(c.Now, keys...)
 				c.Log.Warn("login failed", "username", p.Username, "from", clientHost(x.Request.RemoteAddr))
 				return Login{}, errLogin
 			}
 			h.limit.Succeeded(keys...)
 			timeout := c.Settings.Duration(api.SessionTimeout.Name)
-			secret, row := api.NewSession(u.ID, c.Now, timeout)
+			secret, row := api.NewSession(cloud.ID{}, c.Now, timeout)
 			err = x.Update(func(tx *store.Tx) error {
+				if enroll != nil {
+					if u, a, err = h.enroll(c, tx, enroll, p); err != nil {
+						return err
+					}
+				}
+				row.UserID = u.ID
 				if err := expire(tx, u.ID); err != nil {
 					return err
 				}
@@ -127,7 +145,7 @@ func (h *handlers) login() api.Command {
 	}
 }
 
-// find looks the user up; nil where there is none who may log in.
+// find looks the user up; nil where there is none who may log in. The domain alone is given where it has no such user.
 func find(r store.Reader, p *loginParams) (*cloud.User, *cloud.Account, *cloud.Domain) {
 	d, ok := identity.Path(r, p.Domain)
 	if p.DomainID != "" {
@@ -141,7 +159,10 @@ func find(r store.Reader, p *loginParams) (*cloud.User, *cloud.Account, *cloud.D
 		return nil, nil, nil
 	}
 	u, ok := tables.Users.First(r, "username", store.K(d.ID, strings.ToLower(p.Username)))
-	if !ok || u.State != cloud.Enabled {
+	if !ok {
+		return nil, nil, d
+	}
+	if u.State != cloud.Enabled {
 		return nil, nil, nil
 	}
 	a, ok := tables.Accounts.Get(r, u.AccountID)
@@ -169,22 +190,44 @@ func (h *handlers) check(c *api.Call, u *cloud.User, p cloud.Secret, keys []stri
 	return identity.CheckPassword(u.PasswordHash, p)
 }
 
-// ask asks the user's directories. Servers that cannot be asked are told to the log; the caller learns nothing of them.
-func (h *handlers) ask(c *api.Call, u *cloud.User, a *cloud.Account, p cloud.Secret) bool {
-	if u == nil || h.Directory == nil || p == "" {
-		return false
+// ask asks the user's directories, or where the domain has no such user, the domain's; enroll then makes it. Servers that
+// cannot be asked are told to the log; the caller learns nothing of them.
+func (h *handlers) ask(c *api.Call, u *cloud.User, a *cloud.Account, d *cloud.Domain, p *loginParams) (known bool, enroll Enroll) {
+	if d == nil || h.Directory == nil || u == nil && h.NewUser == nil || p.Password == "" {
+		return false, nil
 	}
 	select {
 	case h.asks <- struct{}{}:
 		defer func() { <-h.asks }()
 	case <-c.Context().Done():
-		return false
+		return false, nil
 	}
-	ok, err := h.Directory(c.Context(), c.Read, u, a, p)
+	var err error
+	if u != nil {
+		known, err = h.Directory(c.Context(), c.Read, u, a, p.Password)
+	} else {
+		enroll, err = h.NewUser(c.Context(), c.Read, d, p.Username, p.Password)
+		known = enroll != nil
+	}
 	if err != nil {
-		c.Log.Warn("cannot ask a directory", "username", u.Username, "error", err)
+		c.Log.Warn("cannot ask a directory", "username", p.Username, "error", err)
 	}
-	return ok
+	return known, enroll
+}
+
+// enroll makes the user. Why it cannot be made is told to the log only, like why a login failed.
+func (h *handlers) enroll(c *api.Call, tx *store.Tx, enroll Enroll, p *loginParams) (*cloud.User, *cloud.Account, error) {
+	u, err := enroll(tx)
+	var refused *cloud.Error
+	if errors.As(err, &refused) {
+		c.Log.Warn("cannot make the user of a directory", "username", p.Username, "error", err)
+		return nil, nil, errLogin
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	a, _ := tables.Accounts.Get(tx, u.AccountID)
+	return u, a, nil
 }
 
 // maxSessions bounds what one user's logins keep.

@@ -37,3 +37,15 @@ var LDAPServers = store.Define(store.Def[cloud.LDAPServer]{
 		{Name: "domain", Key: func(r *cloud.LDAPServer) store.Key { return store.K(r.DomainID) }},
 	},
 })
+
+// LDAPLinks keeps cloud.LDAPLink rows. A domain has at most one of its own and one for each account, and a group or
+// organizational unit leads to one place.
+var LDAPLinks = store.Define(store.Def[cloud.LDAPLink]{
+	Name: "ldap_link",
+	ID:   func(r *cloud.LDAPLink) cloud.ID { return r.ID },
+	Indexes: []store.Index[cloud.LDAPLink]{
+		{Name: "owner", Unique: true, Key: func(r *cloud.LDAPLink) store.Key { return store.K(r.DomainID, r.AccountID) }},
+		{Name: "account", Key: func(r *cloud.LDAPLink) store.Key { return store.K(r.AccountID) }},
+		{Name: "name", Unique: true, Key: func(r *cloud.LDAPLink) store.Key { return store.K(r.DomainID, strings.ToLower(r.DN)) }},
+	},
+})

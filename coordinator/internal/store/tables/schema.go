@@ -11,6 +11,7 @@ func Schema() []store.AnyTable {
 		Roles,
 		RolePermissions,
 		LDAPServers,
+		LDAPLinks,
 		Sessions,
 		Settings,
 		ResourceCounts,
