@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"os"
 	"reflect"
@@ -113,9 +112,9 @@ func TestNothingIsMissingUnexplained(t *testing.T) {
 	}
 }
 
-// Every field in a golden answer is told by listApis, and what listApis tells and no golden answer of an object of that
-// type has stands in a golden file of its own: such a field is either never emitted or not tested.
-func TestAnswersAreToldGolden(t *testing.T) {
+// Every field in a golden answer is told by listApis, and what listApis tells is in a golden answer of an object of that
+// type: a field that none has is either never emitted or not tested.
+func TestAnswersAreTold(t *testing.T) {
 	g := registry(t)
 	files := golden(t)
 	types := answerTypes(g)
@@ -137,13 +136,11 @@ func TestAnswersAreToldGolden(t *testing.T) {
 			}
 		}
 	}
-	var b strings.Builder
 	for _, field := range slices.Sorted(maps.Keys(declared)) {
 		if !emitted[field] {
-			fmt.Fprintf(&b, "%s: %s\n", field, declared[field])
+			t.Errorf("no golden answer has %s: %s", field, declared[field])
 		}
 	}
-	apitest.GoldenText(t, "testdata/silent.golden", b.String())
 }
 
 // answerTypes are the types that commands answer with.

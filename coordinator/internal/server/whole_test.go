@@ -136,9 +136,12 @@ func TestProjectsRowsInFull(t *testing.T) {
 	w.must("user", "createTags", "resourceids", w.project["virtualmachine"].String(), "resourcetype", "UserVm", "tags[0].key", "tier", "tags[0].value", "web", "customer", "acme")
 	for _, list := range []string{
 		"listVirtualMachines", "listVolumes", "listNetworks", "listRouters", "listPublicIpAddresses", "listTemplates", "listSSHKeyPairs", "listUserData",
-		"listInstanceGroups", "listAffinityGroups", "listEvents", "listTags", "listResourceLimits",
+		"listInstanceGroups", "listAffinityGroups", "listEvents", "listTags", "listResourceLimits", "listResourceDetails",
 	} {
 		params := []string{"projectid", project}
+		if list == "listResourceDetails" {
+			params = append(params, "resourcetype", "UserVm")
+		}
 		if list == "listTemplates" {
 			params = append(params, "templatefilter", "self")
 		}
@@ -171,6 +174,7 @@ func TestProjectsRowsInFull(t *testing.T) {
 			}),
 			tables.ProjectMembers.Put(tx, &cloud.ProjectMember{
 				ID: cloud.NameID("whole", "member"), ProjectID: p.ID, AccountID: guest.AccountID, UserID: guest.ID, OwnerID: p.AccountID, Role: cloud.ProjectRegular,
+				CustomRoleID: w.user["projectrole"],
 			}),
 		)
 	})
@@ -195,6 +199,7 @@ func TestInfrastructureInFull(t *testing.T) {
 	w.golden("root", "listAlerts-whole")
 	w.golden("root", "listCapacity-cluster", "clusterid", w.infra["cluster"].String(), "type", "0")
 	w.must("root", "updateHost", "id", w.infra["host"].String(), "oscategoryid", w.infra["oscategory"].String())
+	w.must("root", "addAnnotation", "entitytype", "HOST", "entityid", w.infra["host"].String(), "annotation", "its fan is loud")
 	w.golden("root", "listHosts-whole", "id", w.infra["host"].String())
 	w.golden("root", "listStoragePools-whole", "name", "pool")
 	w.golden("root", "addImageStore-whole", "url", "file:///images", "name", "images", "zoneid", zone, "details[0].key", "rack", "details[0].value", "7")
@@ -208,10 +213,27 @@ func TestInfrastructureInFull(t *testing.T) {
 		})
 	})
 	w.golden("root", "listTrafficTypes-whole", "physicalnetworkid", w.infra["physicalnetwork"].String())
+	w.dedicated(first)
 	for name, account := range map[string]cloud.ID{"account": w.user["account"], "project": ownerOf(w, w.user["project"])} {
 		edit(w.world, tables.VLANRanges, w.infra["vlaniprange"], func(v *cloud.VLANRange) { v.AccountID = account })
 		w.golden("root", "listVlanIpRanges-"+name, "id", w.infra["vlaniprange"].String())
 	}
+}
+
+// dedicated shows places that accounts have for themselves: they run no VMs of others.
+func (w *whole) dedicated(domain string) {
+	w.t.Helper()
+	pod, cluster := cloud.NameID("dedicated", "pod"), cloud.NameID("dedicated", "cluster")
+	w.update(func(tx *store.Tx) error {
+		return errors.Join(
+			tables.Pods.Put(tx, &cloud.Pod{ID: pod, ZoneID: w.infra["zone"], Name: "dedicated"}),
+			tables.Clusters.Put(tx, &cloud.Cluster{ID: cluster, ZoneID: w.infra["zone"], PodID: w.infra["pod"], Name: "dedicated"}),
+		)
+	})
+	w.must("root", "dedicatePod", "podid", pod.String(), "domainid", domain, "account", "user")
+	w.must("root", "dedicateCluster", "clusterid", cluster.String(), "domainid", domain, "account", "user")
+	w.golden("root", "listDedicatedPods-account")
+	w.golden("root", "listDedicatedClusters-account")
 }
 
 func ownerOf(w *whole, project cloud.ID) cloud.ID {
