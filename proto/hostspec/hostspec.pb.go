@@ -1331,10 +1331,8 @@ type SystemVM struct {
 	// one, until the coordinator has seen it ready. Where one generation takes standby from one system VM and gives it to
 	// (or removes) another with the same MACs on this host, the agent disconnects that one first and connects this one
 	// at once.
-	Standby bool `protobuf:"varint,14,opt,name=standby,proto3" json:"standby,omitempty"`
-	// Offer a login shell on the serial console, because the host's operator asked for it.
-	DebugConsole bool   `protobuf:"varint,15,opt,name=debug_console,json=debugConsole,proto3" json:"debug_console,omitempty"`
-	VncPassword  string `protobuf:"bytes,16,opt,name=vnc_password,json=vncPassword,proto3" json:"vnc_password,omitempty"`
+	Standby     bool   `protobuf:"varint,14,opt,name=standby,proto3" json:"standby,omitempty"`
+	VncPassword string `protobuf:"bytes,16,opt,name=vnc_password,json=vncPassword,proto3" json:"vnc_password,omitempty"`
 	// Graceful power-off is waited for that long, then it is hard.
 	StopGraceSeconds uint32 `protobuf:"varint,17,opt,name=stop_grace_seconds,json=stopGraceSeconds,proto3" json:"stop_grace_seconds,omitempty"`
 	unknownFields    protoimpl.UnknownFields
@@ -1465,13 +1463,6 @@ func (x *SystemVM) GetServices() *netspec.NetSpec {
 func (x *SystemVM) GetStandby() bool {
 	if x != nil {
 		return x.Standby
-	}
-	return false
-}
-
-func (x *SystemVM) GetDebugConsole() bool {
-	if x != nil {
-		return x.DebugConsole
 	}
 	return false
 }
@@ -2614,7 +2605,7 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\x02ip\x18\x04 \x01(\tR\x02ip\x12\x1f\n" +
 	"\vdefault_nic\x18\x05 \x01(\bR\n" +
 	"defaultNic\x12\x1b\n" +
-	"\trate_mbit\x18\x06 \x01(\rR\brateMbit\"\xb5\x04\n" +
+	"\trate_mbit\x18\x06 \x01(\rR\brateMbit\"\xa5\x04\n" +
 	"\bSystemVM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
 	"\rinstance_name\x18\x02 \x01(\tR\finstanceName\x12*\n" +
@@ -2633,10 +2624,9 @@ const file_hostspec_hostspec_proto_rawDesc = "" +
 	"\apool_id\x18\v \x01(\tR\x06poolId\x12'\n" +
 	"\x04nics\x18\f \x03(\v2\x13.hostspec.SystemNicR\x04nics\x12,\n" +
 	"\bservices\x18\r \x01(\v2\x10.netspec.NetSpecR\bservices\x12\x18\n" +
-	"\astandby\x18\x0e \x01(\bR\astandby\x12#\n" +
-	"\rdebug_console\x18\x0f \x01(\bR\fdebugConsole\x12!\n" +
+	"\astandby\x18\x0e \x01(\bR\astandby\x12!\n" +
 	"\fvnc_password\x18\x10 \x01(\tR\vvncPassword\x12,\n" +
-	"\x12stop_grace_seconds\x18\x11 \x01(\rR\x10stopGraceSeconds\"\xaf\x01\n" +
+	"\x12stop_grace_seconds\x18\x11 \x01(\rR\x10stopGraceSecondsJ\x04\b\x0f\x10\x10R\rdebug_console\"\xaf\x01\n" +
 	"\tSystemNic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\atraffic\x18\x02 \x01(\tR\atraffic\x12\x10\n" +

@@ -66,7 +66,7 @@ func (l *Loop) resolveAppliance(s *desired.State, want *hostspec.SystemVM, vm *h
 		return domain.Machine{}, err
 	}
 	cmdline := set.Cmdline
-	if want.GetDebugConsole() || l.config.SystemDebug {
+	if l.config.SystemDebug {
 		cmdline += " wisp.debug=1"
 	}
 	m := domain.Machine{VM: vm, System: &domain.System{
