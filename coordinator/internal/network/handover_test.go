@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -307,6 +308,37 @@ func TestHandOverWithASilentHost(t *testing.T) {
 			s.setHost(s.hosts[0], func(h *cloud.Host) { h.Status = cloud.HostUp })
 			s.quiesce(2)
 			s.expect(s.n, "Implemented segment=5000 router=Running on h1")
+		})
+	}
+}
+
+// A successor that takes over because the old router's host died says so in an event, whether Tend notices the death or
+// the successor gets ready after it; one that takes over in order does not.
+func TestPromotionIsTold(t *testing.T) {
+	const told = "ROUTER.HA Router r-2-VM of network net takes over from router r-1-VM: host h1 is Down"
+	dies := func(s *site) {
+		s.setHost(s.hosts[0], func(h *cloud.Host) { h.Status = cloud.HostDown })
+		*s.agents[0] = slowAgent{off: true}
+	}
+	for name, c := range map[string]struct {
+		do   func(s *site)
+		want []string
+	}{
+		"in order":                  {func(s *site) { s.quiesce(4) }, nil},
+		"Tend notices":              {func(s *site) { dies(s); s.tend(); s.tend(); s.quiesce(3) }, []string{told}},
+		"the successor gets ready":  {func(s *site) { dies(s); s.quiesce(3); s.tend() }, []string{told}},
+		"dies with the one retired": {func(s *site) { s.agents[1].all(); dies(s); s.tend(); s.quiesce(3) }, []string{told}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, "vm", 2)
+			s.setHost(s.hosts[0], func(h *cloud.Host) { h.ResourceState = cloud.HostDisabled })
+			s.restart(s.n)
+			s.events = nil
+			c.do(s)
+			s.expect(s.n, "Implemented segment=5000 router=Running on h2")
+			if diff := cmp.Diff(c.want, s.events); diff != "" {
+				t.Errorf("events (-want +got)\n%s", diff)
+			}
 		})
 	}
 }

@@ -135,6 +135,13 @@ func (a *Area) foldRetiring(tx *store.Tx, n *cloud.Network, rt *cloud.Router, un
 // takeOver puts a router that was on standby in charge, in one commit with the end of the old one.
 func (a *Area) takeOver(tx *store.Tx, n *cloud.Network, fresh *cloud.Router) error {
 	if old, ok := RouterOf(tx, n.ID); ok {
+		if old.HostID.IsZero() || gone(tx, old.HostID) {
+			// Nobody asked for that: its time to take over has come because the other one ended.
+			if err := a.tellHA(tx, fresh, fmt.Sprintf("Router %s of network %s takes over from router %s: %s",
+				fresh.Name, n.Name, old.Name, whyLeft(tx, old))); err != nil {
+				return err
+			}
+		}
 		fresh.PublicMAC = old.PublicMAC
 		if err := a.drop(tx, old); err != nil {
 			return err
