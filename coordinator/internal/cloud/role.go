@@ -41,6 +41,7 @@ type LDAPServer struct {
 	Authorities  string    `row:"10"` // PEM; whom to believe about its certificate instead of the machine's list
 	Single       bool      `row:"11"` // made by ldapConfig, which replaces it
 	Created      time.Time `row:"12"`
+	StartTLS     bool      `row:"13"` // TLS begins on a plain connection; only with TLS, so that who knows no StartTLS sends nothing in plain text
 	Unknown      Unknown
 }
 

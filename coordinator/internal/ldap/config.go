@@ -2,8 +2,12 @@ package ldap
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"regexp"
+
+	"github.com/go-ldap/ldap/v3"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/settings"
@@ -11,27 +15,56 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-func text(name, value, doc string) *settings.Def {
-	return settings.Define(settings.Def{Name: name, Category: "Advanced", Type: settings.String, Default: value, Scopes: settings.Domain, Doc: doc})
+func text(name, value string, rule func(string) error, doc string) *settings.Def {
+	return settings.Define(settings.Def{
+		Name: name, Category: "Advanced", Type: settings.String, Default: value, Rule: rule, Scopes: settings.Domain, Doc: doc,
+	})
+}
+
+// What stands in a filter as it is: a name of an attribute or an object class (RFC 4512, 1.4), which cannot end a filter.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.;-]*$`)
+
+func isName(v string) error {
+	if !plainName.MatchString(v) {
+		return errors.New("must be the name of an attribute or object class: letters, digits, dots and hyphens")
+	}
+	return nil
+}
+
+func isDN(v string) error {
+	if _, err := ldap.ParseDN(v); err != nil {
+		return errors.New("must be a distinguished name as dc=example,dc=org")
+	}
+	return nil
+}
+
+func isPEM(v string) error {
+	if v != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(v)) {
+		return errors.New("must be the text of certificates in PEM form")
+	}
+	return nil
+}
+
+func flag(name, value, doc string) *settings.Def {
+	return settings.Define(settings.Def{Name: name, Category: "Advanced", Type: settings.Boolean, Default: value, Scopes: settings.Domain, Doc: doc})
 }
 
 // What servers added by addLdapConfiguration are asked with, by the names of newer CloudStack.
 var (
-	baseDN     = text("ldap.basedn", "", "Where in the directory users are searched, as ou=people,dc=example,dc=org.")
-	bindDN     = text("ldap.bind.principal", "", "The entry that may search the directory; empty searches as nobody.")
-	attribute  = text("ldap.username.attribute", "uid", "The attribute that is the user's name.")
-	object     = text("ldap.user.object", "inetOrgPerson", "The object class of users.")
-	mail       = text("ldap.email.attribute", "mail", "The attribute that is the user's mail address.")
-	firstName  = text("ldap.firstname.attribute", "givenname", "The attribute that is the user's first name.")
-	lastName   = text("ldap.lastname.attribute", "sn", "The attribute that is the user's last name.")
-	authority  = text("ldap.truststore", "", "The text, in PEM form, of certificates that may have signed a directory's; empty: those that the machine believes.")
+	baseDN     = text("ldap.basedn", "", isDN, "Where in the directory users are searched, as ou=people,dc=example,dc=org.")
+	bindDN     = text("ldap.bind.principal", "", isDN, "The entry that may search the directory; empty searches as nobody.")
+	attribute  = text("ldap.username.attribute", "uid", isName, "The attribute that is the user's name.")
+	object     = text("ldap.user.object", "inetOrgPerson", isName, "The object class of users.")
+	mail       = text("ldap.email.attribute", "mail", isName, "The attribute that is the user's mail address.")
+	firstName  = text("ldap.firstname.attribute", "givenname", isName, "The attribute that is the user's first name.")
+	lastName   = text("ldap.lastname.attribute", "sn", isName, "The attribute that is the user's last name.")
+	authority  = text("ldap.truststore", "", isPEM, "The text, in PEM form, of certificates that may have signed a directory's; empty: those that the machine believes.")
 	bindSecret = settings.Define(settings.Def{
 		Name: "ldap.bind.password", Category: "Secure", Type: settings.String, Secret: true, Doc: "The password of ldap.bind.principal.",
 	})
-	useTLS = settings.Define(settings.Def{
-		Name: "ldap.tls.enabled", Category: "Advanced", Type: settings.Boolean, Default: "false", Scopes: settings.Domain,
-		Doc: "Whether directories are asked over TLS (ldaps).",
-	})
+	useTLS     = flag("ldap.tls.enabled", "false", "Whether directories are asked over TLS from the first byte on (ldaps).")
+	startTLS   = flag("ldap.starttls.enabled", "false", "Whether directories are asked over TLS that begins on their plain port (StartTLS), instead of ldaps; no password is sent before.")
+	nested     = flag("ldap.nested.groups.enable", "true", "Whether members of groups within a linked group are in it, too.")
 	rootAdmins = settings.Define(settings.Def{
 		Name: "ldap.root.admins", Category: "Advanced", Type: settings.Boolean, Default: "false",
 		Doc: "Whether a directory's word lets root admins in, too. Whoever manages the directory then can become one.",
@@ -40,7 +73,7 @@ var (
 
 // Settings lists the settings of this package.
 func Settings() []*settings.Def {
-	return []*settings.Def{baseDN, bindDN, attribute, object, mail, firstName, lastName, authority, bindSecret, useTLS, rootAdmins}
+	return []*settings.Def{baseDN, bindDN, attribute, object, mail, firstName, lastName, authority, bindSecret, useTLS, startTLS, nested, rootAdmins}
 }
 
 // Opener opens what is sealed.
@@ -51,14 +84,15 @@ type Opener interface {
 // Of gives a row as it is to be asked, with the settings where the row says nothing.
 func Of(r store.Reader, k Opener, row *cloud.LDAPServer) (Server, error) {
 	s := Server{
-		Host: row.Hostname, Port: row.Port, TLS: row.TLS, Authorities: row.Authorities, BindDN: row.BindDN,
+		Host: row.Hostname, Port: row.Port, TLS: row.TLS, StartTLS: row.StartTLS, Authorities: row.Authorities, BindDN: row.BindDN,
 		Base: row.SearchBase, Filter: row.QueryFilter,
 	}
 	sealed, d := row.BindPassword, row.DomainID
 	s.UserAttribute, s.Mail, s.FirstName, s.LastName = attribute.Text(r, d), mail.Text(r, d), firstName.Text(r, d), lastName.Text(r, d)
-	s.Object = object.Text(r, d)
+	s.Object, s.Nested = object.Text(r, d), nested.Bool(r, d)
 	if !row.Single {
-		s.Base, s.BindDN, s.TLS = baseDN.Text(r, d), bindDN.Text(r, d), useTLS.Bool(r, d)
+		s.Base, s.BindDN, s.StartTLS = baseDN.Text(r, d), bindDN.Text(r, d), startTLS.Bool(r, d)
+		s.TLS = s.StartTLS || useTLS.Bool(r, d)
 		s.Filter, s.Authorities = "(objectClass="+s.Object+")", authority.Text(r, d)
 		sealed, _ = bindSecret.Sealed(r)
 	}

@@ -28,6 +28,8 @@ type Server struct {
 	Host string
 	Port uint16
 	TLS  bool
+	// StartTLS has TLS begin on a plain connection, before anything is sent. It means nothing without TLS.
+	StartTLS bool
 	// Authorities is PEM: who may have signed the server's certificate; empty: whom the machine believes.
 	Authorities string
 	BindDN      string // empty: search as nobody
@@ -39,6 +41,8 @@ type Server struct {
 	UserAttribute string
 	// What List asks for: the object class of users, and the attributes that hold mail address and names.
 	Object, Mail, FirstName, LastName string
+	// Nested lets members of a group's groups count as the group's.
+	Nested bool
 }
 
 // User is whose password is asked about.
@@ -109,17 +113,10 @@ func (s Server) open(ctx context.Context) (*ldap.Conn, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("connect to %s: %w", s.address(), err)
 	}
-	if s.TLS {
-		secure := tls.Client(conn, &tls.Config{ServerName: s.Host, MinVersion: tls.VersionTLS12, RootCAs: s.roots()})
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("%w: TLS with %s: %w", ErrUnreachable, s.address(), err)
-		}
-		conn = secure
+	c, err := s.converse(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("%w: TLS with %s: %w", ErrUnreachable, s.address(), err)
 	}
-	c := ldap.NewConn(conn, s.TLS)
-	c.SetTimeout(timeout)
-	c.Start()
 	if s.BindDN == "" {
 		return c, nil
 	}
@@ -130,6 +127,30 @@ func (s Server) open(ctx context.Context) (*ldap.Conn, error) {
 	if err := c.Bind(s.BindDN, string(s.BindSecret)); err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("%w: bind to %s as %s: %w", ErrUnreachable, s.address(), s.BindDN, err)
+	}
+	return c, nil
+}
+
+// converse speaks LDAP over a connection, which it closes where it fails. With TLS nothing but the wish for it is sent in
+// plain text, and a server that does not want it is not asked.
+func (s Server) converse(ctx context.Context, conn net.Conn) (*ldap.Conn, error) {
+	config := &tls.Config{ServerName: s.Host, MinVersion: tls.VersionTLS12, RootCAs: s.roots()}
+	if s.TLS && !s.StartTLS {
+		secure := tls.Client(conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		conn = secure
+	}
+	c := ldap.NewConn(conn, s.TLS && !s.StartTLS)
+	c.SetTimeout(timeout)
+	c.Start()
+	if s.TLS && s.StartTLS {
+		if err := c.StartTLS(config); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -169,7 +190,7 @@ func CheckFilter(filter string) error {
 
 // CheckDN refuses what is no distinguished name.
 func CheckDN(param, dn string) error {
-	if _, err := ldap.ParseDN(dn); err != nil || dn == "" {
+	if err := isDN(dn); err != nil || dn == "" {
 		return cloud.Errorf(cloud.Invalid, "Invalid %s %q: it must be a distinguished name as dc=example,dc=org", param, dn)
 	}
 	return nil
@@ -177,8 +198,8 @@ func CheckDN(param, dn string) error {
 
 // CheckAuthorities refuses what holds no certificates.
 func CheckAuthorities(pem string) error {
-	if pem != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) {
-		return cloud.Errorf(cloud.Invalid, "Invalid truststore: it must be the text of certificates in PEM form")
+	if err := isPEM(pem); err != nil {
+		return cloud.Errorf(cloud.Invalid, "Invalid truststore: it %v", err)
 	}
 	return nil
 }

@@ -68,16 +68,6 @@ func (s Server) search(c *ldap.Conn, base string, u User) (*Entry, error) {
 	return &e, nil
 }
 
-// member gives the entry back where it is a member of the group itself; groups within groups are not followed.
-func (s Server) member(c *ldap.Conn, group string, e *Entry) (*Entry, error) {
-	dn := ldap.EscapeFilter(e.DN)
-	is, err := s.exists(c, group, "(|(member="+dn+")(uniqueMember="+dn+"))")
-	if !is {
-		return nil, err
-	}
-	return e, nil
-}
-
 // exists tells whether there is an entry of that name that fits the filter.
 func (s Server) exists(c *ldap.Conn, dn, filter string) (bool, error) {
 	res, err := c.Search(ldap.NewSearchRequest(

@@ -73,6 +73,8 @@ type Def struct {
 	Min, Max float64
 	// Enum lists the values a String may have; empty is any.
 	Enum []string
+	// Rule tells what else is wrong with a value; nil is nothing. What it says follows "Value ... of ... ".
+	Rule func(v string) error
 	// Restart says that a change holds after coordinators were restarted only.
 	Restart bool
 	// Scopes are what it can be set for beside everything.
@@ -117,6 +119,11 @@ func (d *Def) Check(v string) error {
 	case String:
 		if len(d.Enum) > 0 && !slices.Contains(d.Enum, v) {
 			return cloud.Errorf(cloud.Invalid, "Value %q of %s must be one of: %s", v, d.Name, strings.Join(d.Enum, ", "))
+		}
+		if d.Rule != nil {
+			if err := d.Rule(v); err != nil {
+				return cloud.Errorf(cloud.Invalid, "Value %q of %s %v", v, d.Name, err)
+			}
 		}
 	}
 	return nil

@@ -4,8 +4,8 @@
 // addLdapConfiguration, of newer versions, is any number of servers by host and port, asked as the ldap.* settings say.
 // Users of directories are made of them by ldapCreateAccount and importLdapUsers; their passwords stay where they are.
 // linkDomainToLdap and linkAccountToLdap let those of a group or an organizational unit in who are no users yet: who
-// manages a directory makes users here where, and only where, somebody linked it. StartTLS is not there, as in CloudStack;
-// ldaps is, with certificates of one's own.
+// manages a directory makes users here where, and only where, somebody linked it. TLS begins with the first byte (ldaps) or by
+// StartTLS, which CloudStack does not have, with certificates of one's own.
 //
 // Domain admins may link accounts of their domains; all else is only for root admins, and nobody is shown the servers but
 // they: others get an empty list, because a user interface asks for it when it starts.
@@ -46,7 +46,7 @@ func Commands(d Deps) []api.Command {
 type Config struct {
 	Hostname    string `json:"hostname" doc:"the server"`
 	Port        string `json:"port" doc:"its port"`
-	SSL         string `json:"ssl" doc:"whether it is asked over TLS"`
+	SSL         string `json:"ssl" doc:"whether it is asked over TLS from the first byte on, or by StartTLS"`
 	SearchBase  string `json:"searchbase" doc:"where users are searched"`
 	QueryFilter string `json:"queryfilter" doc:"how a user is found"`
 	BindDN      string `json:"binddn,omitempty" doc:"the entry that searches"`
@@ -55,7 +55,8 @@ type Config struct {
 type configParams struct {
 	Hostname     string       `api:"hostname,required" doc:"name or address of the server"`
 	Port         *int         `api:"port" min:"1" max:"65535" doc:"its port; 389, or 636 with ssl, where absent"`
-	SSL          bool         `api:"ssl" doc:"whether to ask it over TLS"`
+	SSL          bool         `api:"ssl" doc:"whether to ask it over TLS from the first byte on (ldaps)"`
+	StartTLS     bool         `api:"starttls" doc:"whether to ask it over TLS that begins on its plain port (StartTLS); instead of ssl"`
 	SearchBase   string       `api:"searchbase,required" doc:"where users are searched, as dc=example,dc=org"`
 	QueryFilter  string       `api:"queryfilter,required" doc:"how a user is found: %u is its name, %e its mail address, %n its full name"`
 	BindDN       string       `api:"binddn" doc:"the entry that may search; nobody where absent"`
@@ -67,13 +68,16 @@ type configParams struct {
 func (p *configParams) row(k *seal.Keeper) (*cloud.LDAPServer, error) {
 	s := &cloud.LDAPServer{
 		ID: cloud.NameID("ldap_server", "single"), Hostname: p.Hostname, Port: 389, SearchBase: p.SearchBase, QueryFilter: p.QueryFilter,
-		BindDN: p.BindDN, TLS: p.SSL, Authorities: p.TrustStore, Single: true,
+		BindDN: p.BindDN, TLS: p.SSL || p.StartTLS, StartTLS: p.StartTLS, Authorities: p.TrustStore, Single: true,
 	}
 	switch {
 	case p.Port != nil:
 		s.Port = uint16(*p.Port)
 	case p.SSL:
 		s.Port = 636
+	}
+	if p.SSL && p.StartTLS {
+		return nil, cloud.Errorf(cloud.Invalid, "Parameters ssl and starttls exclude each other")
 	}
 	if (p.BindDN == "") != (p.BindPassword == "") {
 		return nil, cloud.Errorf(cloud.Invalid, "Parameters binddn and bindpass must be given together")

@@ -119,8 +119,8 @@ type served struct {
 	authority string // its certificate
 }
 
-// slapd starts a real directory of these entries on loopback.
-func slapd(t *testing.T, entries string) served {
+// slapd starts a real directory of these entries on loopback, without the lines of its configuration that begin as said.
+func slapd(t *testing.T, entries string, without ...string) served {
 	t.Helper()
 	program, err := exec.LookPath("/usr/sbin/slapd")
 	if err != nil {
@@ -132,7 +132,13 @@ func slapd(t *testing.T, entries string) served {
 	dir := t.TempDir()
 	authority := certificate(t, dir)
 	conf := filepath.Join(dir, "slapd.conf")
-	for name, text := range map[string]string{conf: fmt.Sprintf(slapdConf, dir), filepath.Join(dir, "people.ldif"): entries} {
+	configuration := ""
+	for line := range strings.Lines(fmt.Sprintf(slapdConf, dir)) {
+		if !slices.ContainsFunc(without, func(w string) bool { return strings.HasPrefix(line, w) }) {
+			configuration += line
+		}
+	}
+	for name, text := range map[string]string{conf: configuration, filepath.Join(dir, "people.ldif"): entries} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -174,7 +174,7 @@ type importParams struct {
 	RoleID   cloud.ID          `api:"roleid" ref:"role" doc:"role of the accounts, which has a type"`
 	Timezone string            `api:"timezone" doc:"time zone of the users, as Europe/Berlin"`
 	Details  map[string]string `api:"accountdetails,map" doc:"further facts about the accounts"`
-	Group    string            `api:"group" doc:"refused: groups of directories are not read"`
+	Group    string            `api:"group" doc:"refused: only links read groups of directories"`
 }
 
 // Imported is the answer of importLdapUsers.
