@@ -86,7 +86,10 @@ tidy: ## go mod tidy changes nothing
 
 .PHONY: race
 race: ## tests under the race detector
-	go test -race -p 1 -timeout 20m $(RACE)
+	@failed=0; \
+	go test -race -p 2 -timeout 20m $(filter-out $(TIMED),$(RACE)) || failed=1; \
+	go test -race -p 1 -timeout 20m $(filter $(TIMED),$(RACE)) || failed=1; \
+	exit $$failed
 
 .PHONY: check
 check: lint proto-current tidy race ## format, lint, tidy and race
