@@ -90,6 +90,9 @@ func (c *Command) AnswerType() reflect.Type {
 // Lists tells whether the command answers a list.
 func (c *Command) Lists() bool { return c.Run.kind == list }
 
+// AnswersMany tells whether the answer is an array of objects and a count, as those of lists, and of some that change.
+func (c *Command) AnswersMany() bool { return c.Run.many }
+
 // Async tells whether calls of the command start a job.
 func (c *Command) Async() bool { return c.Run.kind == async || c.Run.kind == asyncCreate }
 

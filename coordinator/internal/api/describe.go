@@ -39,7 +39,7 @@ type FieldDescription struct {
 func (g *Registry) Describe(role Roles) []Description {
 	var out []Description
 	for _, c := range g.commands {
-		if c.Roles&role != 0 && c.Roles&NoLogin == 0 {
+		if c.Roles&role != 0 {
 			out = append(out, g.describe(c, role))
 		}
 	}
@@ -92,7 +92,7 @@ func (g *Registry) alike(c *Command, role Roles) string {
 	}
 	var names []string
 	for _, o := range g.commands {
-		if o != c && o.Object != "" && o.AnswerType() == c.AnswerType() && o.Roles&role != 0 && o.Roles&NoLogin == 0 {
+		if o != c && o.Object != "" && o.AnswerType() == c.AnswerType() && o.Roles&role != 0 {
 			names = append(names, o.Name)
 		}
 	}

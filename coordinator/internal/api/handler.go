@@ -30,6 +30,7 @@ type Handler struct {
 	kind   kind
 	params reflect.Type
 	answer reflect.Type // for asynchronous commands nil
+	many   bool         // it answers any number of them, with a count
 
 	read  func(c *Call, p any) (any, error)
 	write func(c *Call, tx *store.Tx, p any) (any, error)
@@ -111,7 +112,7 @@ func List[P, Row, R any](l Lister[P, Row, R]) Handler {
 		l.memo = newRowMemo(l.Table != nil && l.ID != nil, reflect.TypeFor[R](), l.Volatile != nil)
 	}
 	return Handler{
-		kind: list, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
+		kind: list, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](), many: true,
 		read: func(c *Call, p any) (any, error) { return l.page(c, p.(*P)) },
 	}
 }
@@ -144,7 +145,7 @@ func ChangeWith[P, X, R any](prepare func(c *Call, p *P) (X, error), f func(c *C
 // ChangeList is a Change whose answer clients take as a list: {"count":1,"<object>":[..]}.
 func ChangeList[P, R any](f func(c *Call, tx *store.Tx, p *P) ([]R, error)) Handler {
 	return Handler{
-		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
+		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](), many: true,
 		write: func(c *Call, tx *store.Tx, p any) (any, error) {
 			rows, err := f(c, tx, p.(*P))
 			return &listing[R]{count: len(rows), rows: rows}, err

@@ -42,7 +42,7 @@ func TestAnswers(t *testing.T) {
 	a := c.Must("a-user", "listAsyncJobs")
 	c.Golden("listAsyncJobs", a)
 	c.CheckSDK("listAsyncJobs", a)
-	c.Golden("missing", c.Call("a-user", "queryAsyncJobResult"))
+	c.Golden("queryAsyncJobResult-missing", c.Call("a-user", "queryAsyncJobResult"))
 }
 
 // An admin sees the jobs of others, but not the passwords that they told.

@@ -95,7 +95,7 @@ func TestAnswers(t *testing.T) {
 	for _, x := range []struct{ golden, name, value string }{
 		{"bad-number", "default.page.size", "many"}, {"out-of-range", "default.page.size", "0"}, {"unknown", "no.such.setting", "1"},
 	} {
-		c.Golden(x.golden, c.Call("root", "updateConfiguration", "name", x.name, "value", x.value))
+		c.Golden("updateConfiguration-"+x.golden, c.Call("root", "updateConfiguration", "name", x.name, "value", x.value))
 	}
 	for _, user := range []string{"a-admin", "a-user"} {
 		for _, command := range []string{"listConfigurations", "updateConfiguration"} {

@@ -22,7 +22,7 @@ func OpenAPI(g *api.Registry, version string) ([]byte, error) {
 	for _, c := range g.Commands() {
 		commands[c.Name] = c
 	}
-	for _, d := range g.Describe(api.Everyone) {
+	for _, d := range g.Describe(api.Everyone | api.NoLogin) {
 		c := commands[d.Name]
 		// Parameters go into the body: a query is written into other programs' logs, and is short.
 		paths["/client/api/"+d.Name] = object{"post": doc.operation(c, &d)}
@@ -90,6 +90,9 @@ func (d *document) operation(c *api.Command, x *api.Description) object {
 			"default": object{"$ref": "#/components/responses/refused"},
 		},
 		"x-roles": who(c),
+	}
+	if c.Roles&api.NoLogin != 0 {
+		op["security"] = []any{}
 	}
 	if c.Event != "" {
 		op["x-event"] = c.Event
@@ -178,7 +181,7 @@ func (d *document) answer(c *api.Command, x *api.Description) object {
 		}
 		// Not part of this answer: what the job's result will be.
 		inside["jobresult"] = object{"description": "of queryAsyncJobResult, once the job is done", "allOf": []any{result}, "readOnly": true}
-	case c.Lists():
+	case c.AnswersMany():
 		inside["count"] = object{"type": "integer", "description": "rows that there are, on all pages"}
 		inside[c.Object] = object{"type": "array", "items": d.schema(name(c), x.Response)}
 	case c.Object != "":

@@ -22,7 +22,7 @@ var roles = []struct {
 func Pages(g *api.Registry) map[string]string {
 	out := map[string]string{}
 	described := map[string]api.Description{}
-	for _, d := range g.Describe(api.Everyone) {
+	for _, d := range g.Describe(api.Everyone | api.NoLogin) {
 		described[d.Name] = d
 	}
 	var index strings.Builder
@@ -31,10 +31,7 @@ func Pages(g *api.Registry) map[string]string {
 		"errors and paging. `listApis` answers the same for the caller's role, `/client/api/openapi.json` as OpenAPI 3.1.\n\n" +
 		"| command | what it does | job | who |\n|-|-|-|-|\n")
 	for _, c := range g.Commands() {
-		d, ok := described[c.Name]
-		if !ok {
-			continue // login: no command of listApis
-		}
+		d := described[c.Name]
 		job := ""
 		if c.Async() {
 			job = "yes"
@@ -48,6 +45,9 @@ func Pages(g *api.Registry) map[string]string {
 
 // who lists the account types that may call a command.
 func who(c *api.Command) string {
+	if c.Roles&api.NoLogin != 0 {
+		return "whoever, without credentials"
+	}
 	var names []string
 	for _, r := range roles {
 		if c.Roles&r.role != 0 {
