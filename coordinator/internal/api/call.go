@@ -75,14 +75,15 @@ func (c *Call) Describe(resource cloud.ID, text string) {
 	c.note.resource, c.note.text = resource, text
 }
 
-// EventOwner writes the call's event to another account than the caller's.
+// EventOwner writes the call's event to another account than the caller's. What is a domain's and no account's leaves it
+// with the caller.
 func (c *Call) EventOwner(o Owner) { c.note.owner = o }
 
 // eventOwner is whose the call's events are: whose the handler says; else the project's that owns what the call is about,
 // so that its members see them; else the caller's. The caller is named in each of them.
 func (c *Call) eventOwner() Owner {
 	switch {
-	case c.note.owner != Owner{}:
+	case !c.note.owner.Account.IsZero():
 		return c.note.owner
 	case c.project != Owner{}:
 		return c.project

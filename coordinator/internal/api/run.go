@@ -52,6 +52,8 @@ func (s *Server) run(q *request, who *caller, at store.Reader) error {
 			return err
 		}
 		if prepared, err = h.prepare(c, p); err != nil {
+			q.refused = c
+			s.noteFailure(q, who, err)
 			return err
 		}
 	}
@@ -116,12 +118,13 @@ func (s *Server) change(q *request, who *caller, tx *store.Tx, prepared any) (an
 		return nil, errUnavailable(q.command, who) // its role was changed a moment ago
 	}
 	c := s.call(q, who, tx, tx.Now())
-	q.last = c
+	q.refused = nil
 	c.Prepared = prepared
 	p, err := c.parameters(q)
 	if err != nil {
 		return nil, err
 	}
+	q.refused = c
 	h := &q.command.Run
 	if h.kind == change {
 		answer, err := h.write(c, tx, p)
@@ -148,7 +151,7 @@ func (c *Call) submit(tx *store.Tx, start *Start) (any, error) {
 	}
 	owner := start.Owner
 	switch {
-	case owner != Owner{}:
+	case !owner.Account.IsZero():
 	case c.project != Owner{}:
 		owner = c.project
 	default:
@@ -167,7 +170,7 @@ func (c *Call) submit(tx *store.Tx, start *Start) (any, error) {
 		if c.note.resource.IsZero() {
 			c.note.resource = start.InstanceID
 		}
-		if c.note.owner == (Owner{}) {
+		if c.note.owner.Account.IsZero() {
 			c.note.owner = owner
 		}
 		state, text := cloud.EventScheduled, "Scheduled async job for "+c.eventText()
@@ -213,22 +216,22 @@ func (c *Call) writeFollowing(tx *store.Tx, parent cloud.ID, state cloud.EventSt
 	})
 }
 
-// noteFailure writes the event of a call that was refused by the state of the cloud, not by its parameters.
+// noteFailure writes the event of a call that its handler refused. One whose parameters cannot be read, or name what the
+// caller may not touch, is none of an action: it is answered, and nothing is written.
 func (s *Server) noteFailure(q *request, who *caller, err error) {
-	code := cloud.CodeOf(err)
-	if q.command.Event == "" || code < cloud.LimitExceeded {
+	c := q.refused
+	if q.command.Event == "" || c == nil || clusterTrouble(err) != "" {
 		return
 	}
 	werr := s.update(q, func(tx *store.Tx) error {
-		who, err := who.again(tx)
-		if err != nil {
-			return err
-		}
-		c := q.last
-		if c == nil {
-			c = s.call(q, who, tx, tx.Now())
+		who, gone := who.again(tx)
+		if gone != nil {
+			return gone
 		}
 		owner := c.eventOwner()
+		if !tables.Accounts.Has(tx, owner.Account) { // which the refused call would have made
+			owner = Owner{who.account.ID, who.account.DomainID}
+		}
 		_, werr := job.WriteEvent(tx, cloud.Event{
 			Type: q.command.Event, Level: cloud.EventError, State: cloud.EventCompleted, UserID: who.user.ID,
 			AccountID: owner.Account, DomainID: owner.Domain, ResourceID: c.note.resource, RequestID: q.id,

@@ -73,7 +73,7 @@ type request struct {
 	command *Command
 	started time.Time
 	log     *slog.Logger
-	last    *Call // of the last run of the transaction, for the event of a refusal
+	refused *Call // the call that a handler was given, for the event of its refusal
 }
 
 // ServeHTTP implements http.Handler for the endpoint; it does not look at the path.

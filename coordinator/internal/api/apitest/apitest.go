@@ -285,6 +285,7 @@ func (c *Cloud) call(user, command, format string, params []string) *Answer {
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	a := c.Do(r)
 	a.got = slices.Clone(a.Raw)
+	c.checkEvents(user, command, a)
 	if format == "json" && asks(command) {
 		a.xml = func() *Answer { return c.call(user, command, "xml", params) }
 	}
@@ -343,6 +344,7 @@ func (c *Cloud) Job(user, id string) *Answer {
 		}
 		return nil
 	})
+	c.checkJobEvents(id, a.Object["jobstatus"])
 	return a
 }
 
