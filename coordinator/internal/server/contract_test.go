@@ -77,10 +77,65 @@ func golden(t *testing.T) map[string][]string {
 	return out
 }
 
-// Every command has an answer whose bytes are reviewed, and today's SDK decodes all of them.
+// lostBySDK are fields of answers that today's SDK does not know, as "Type.field", with the reason why they are there.
+var lostBySDK = map[string]string{
+	"ActivateProjectResponse.account": owner, "CreateProjectResponse.account": owner, "Project.account": owner,
+	"SuspendProjectResponse.account": owner, "UpdateProjectResponse.account": owner,
+	"ActivateProjectResponse.projectavailable": totals, "CreateProjectResponse.projectavailable": totals, "Project.projectavailable": totals,
+	"SuspendProjectResponse.projectavailable": totals, "UpdateProjectResponse.projectavailable": totals,
+	"ActivateProjectResponse.projectlimit": totals, "CreateProjectResponse.projectlimit": totals, "Project.projectlimit": totals,
+	"SuspendProjectResponse.projectlimit": totals, "UpdateProjectResponse.projectlimit": totals,
+	"ActivateProjectResponse.projecttotal": totals, "CreateProjectResponse.projecttotal": totals, "Project.projecttotal": totals,
+	"SuspendProjectResponse.projecttotal": totals, "UpdateProjectResponse.projecttotal": totals,
+	"AddClusterResponse.cluster": array, "AddClusterResponse.count": array, "AddHostResponse.host": array, "AddHostResponse.count": array,
+	"ImportLdapUsersResponse.LdapUser": array, "ImportLdapUsersResponse.count": array,
+	"Alert.clusterid": ours, "Alert.podid": ours, "Alert.zoneid": ours, "Alert.subject": ours, "Alert.resolved": ours,
+	"AddImageStoreResponse.details": ours, "LinkAccountToLdapResponse.account": ours,
+	"ServiceOffering.tags": older, "CreateServiceOfferingResponse.tags": older, "ResetSSHKeyForVirtualMachineResponse.keypair": older,
+	"Router.templateversion": older, "StartRouterResponse.templateversion": older,
+	"MigrateSystemVmResponse.role":                   "the system VMs that can be migrated are routers, and answered as such",
+	"LdapRemoveResponse.success":                     "CloudStack answers so, and the SDK expects a configuration",
+	"ListDetailOptionsResponse.details":              "CloudStack's key is detailoptions, not the detailoption of the SDK",
+	"ListStorageProvidersResponse.dataStoreProvider": "CloudStack's key, which the web UI reads; the SDK expects another",
+	"Nic.secondaryip":                                "CloudStack tells the addresses of a NIC beside its first; the SDK has them on lists of NICs only",
+	"RegisterUserDataResponse.domainpath":            "one object is the same from every command; the SDK has it on the list",
+	"ProjectAccount.account":                         member, "ProjectAccount.accountid": member, "ProjectAccount.accounttype": member,
+	"ProjectAccount.project": member, "ProjectAccount.projectid": member, "ProjectAccount.projectroleid": member,
+	"ProjectAccount.role": member, "ProjectAccount.user": member, "ProjectAccount.userid": member, "ProjectAccount.username": member,
+	"TrafficType.kvmnetworklabel": traffic, "TrafficType.traffictype": traffic, "TrafficType.vmwarenetworklabel": traffic,
+	"TrafficType.xennetworklabel": traffic,
+}
+
+const (
+	owner   = "of 4.1; today's owner holds the same and more"
+	older   = "of 4.1, whose name is another today"
+	ours    = "beyond CloudStack"
+	totals  = "the counts of an account, all of which a project has; it owns no projects"
+	array   = "CloudStack answers an array, which the SDK takes for one object"
+	member  = "the SDK types members of projects as projects; CloudStack answers members"
+	traffic = "the SDK types traffic types as service providers; CloudStack answers traffic types"
+)
+
+// Every list has a golden answer with rows in it: what an empty one looks like says nothing of the rows.
+func TestEveryListHasGoldenRows(t *testing.T) {
+	files := golden(t)
+	for _, c := range registry(t).Commands() {
+		rows := 0
+		for _, path := range files[c.Name] {
+			rows += len(answerRows(t, c, path))
+		}
+		if c.Lists() && rows == 0 {
+			t.Errorf("no golden answer of %s has a row", c.Name)
+		}
+	}
+}
+
+// Every command has an answer whose bytes are reviewed, and today's SDK decodes all of them,
+// but for the fields above, which it loses.
 func TestEveryCommandHasGoldenAnswer(t *testing.T) {
 	files := golden(t)
 	var without []string
+	lost := map[string]bool{}
 	for _, c := range registry(t).Commands() {
 		answered := false
 		for _, path := range files[c.Name] {
@@ -106,8 +161,12 @@ func TestEveryCommandHasGoldenAnswer(t *testing.T) {
 					continue // the answer to the call; the job's matters
 				}
 				answered = true
-				for _, bad := range apitest.DecodeSDK(c.Name, object) {
-					t.Errorf("%s: the SDK cannot decode it: %s", path, bad)
+				bad, fields := apitest.DecodeSDK(c.Name, object)
+				for _, b := range bad {
+					t.Errorf("%s: the SDK cannot decode it: %s", path, b)
+				}
+				for _, f := range fields {
+					lost[f] = true
 				}
 			}
 		}
@@ -116,6 +175,16 @@ func TestEveryCommandHasGoldenAnswer(t *testing.T) {
 		}
 	}
 	slices.Sort(without)
+	for f := range lost {
+		if lostBySDK[f] == "" {
+			t.Errorf("the SDK has no %s: it is misspelt, or lostBySDK tells why it is there", f)
+		}
+	}
+	for f := range lostBySDK {
+		if !lost[f] {
+			t.Errorf("no golden answer has %s, or the SDK knows it: take it out of lostBySDK", f)
+		}
+	}
 	if d := cmp.Diff([]string(nil), without); d != "" {
 		t.Errorf("commands without a golden answer: %s", d)
 	}

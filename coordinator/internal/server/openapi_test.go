@@ -71,8 +71,11 @@ func TestOpenAPIIsValid(t *testing.T) {
 		t.Errorf("the document is not one of OpenAPI 3.1: %v", err)
 	}
 	for _, x := range [][2]string{
-		{`"openapi": "3.1.0"`, `"openapi": "3.0.0"`}, {`"type": "boolean"`, `"type": "bool"`}, {`"in": "query"`, `"in": "body"`},
-		{`"maxLength": 255`, `"maxLength": "255"`}, {`"description": "The call was carried out."`, `"descr": ""`},
+		{`"openapi": "3.1.0"`, `"openapi": "3.0.0"`},
+		{`"type": "boolean"`, `"type": "bool"`},
+		{`"in": "query"`, `"in": "body"`},
+		{`"maxLength": 255`, `"maxLength": "255"`},
+		{`"description": "The call was carried out."`, `"descr": ""`},
 	} {
 		if broken := bytes.Replace(b, []byte(x[0]), []byte(x[1]), 1); bytes.Equal(broken, b) || valid(broken) == nil {
 			t.Errorf("%s instead of %s is not seen", x[1], x[0])

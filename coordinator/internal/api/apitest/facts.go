@@ -78,7 +78,7 @@ func loadSDK() sdk {
 		fields := map[string]string{}
 		for _, p := range f[1:] {
 			name, t, _ := strings.Cut(p, "=")
-			fields[name] = t
+			fields[strings.ToLower(name)] = t // as encoding/json finds fields
 		}
 		s.types[f[0]] = fields
 	}
@@ -89,7 +89,8 @@ func loadSDK() sdk {
 // or, of an asynchronous command, as the jobresult. It says nothing of commands the SDK does not have.
 func (c *Cloud) CheckSDK(command string, a *Answer) {
 	c.t.Helper()
-	for _, e := range DecodeSDK(command, a.Object) {
+	bad, _ := DecodeSDK(command, a.Object)
+	for _, e := range bad {
 		c.t.Errorf("%s: the SDK cannot decode the answer: %s\n%s", command, e, a.Raw)
 	}
 }
@@ -98,12 +99,12 @@ func (c *Cloud) CheckSDK(command string, a *Answer) {
 // stands under the name of the count.
 var undecodable = map[string]bool{"updateResourceCount": true}
 
-// DecodeSDK lists what the SDK would stumble over.
-func DecodeSDK(command string, object map[string]any) []string {
+// DecodeSDK lists what the SDK would stumble over, and the fields that it does not know and so loses, as "Type.field".
+func DecodeSDK(command string, object map[string]any) (bad, lost []string) {
 	s := loadSDK()
 	t, ok := s.answers[command]
 	if !ok || undecodable[command] {
-		return nil
+		return nil, nil
 	}
 	fields := s.types[t]
 	// The SDK unwraps one level where the envelope holds one object.
@@ -111,7 +112,7 @@ func DecodeSDK(command string, object map[string]any) []string {
 		for k, v := range object {
 			inner, isObject := v.(map[string]any)
 			// An object under the name of a scalar field is the wrapping: {"vlan":{"vlan":"untagged",...}}.
-			want, known := fields[k]
+			want, known := fields[strings.ToLower(k)]
 			known = known && !(isObject && scalar[want])
 			if isObject && !known {
 				object = inner
@@ -121,22 +122,27 @@ func DecodeSDK(command string, object map[string]any) []string {
 			}
 		}
 	}
-	return s.object(t, object, t)
+	unknown := map[string]bool{}
+	bad = s.object(t, object, t, unknown)
+	return bad, slices.Sorted(maps.Keys(unknown))
 }
 
 // scalar are the SDK's field types that no object can be.
 var scalar = map[string]bool{"string": true, "uuid": true, "boolean": true, "integer": true, "int64": true, "float": true, "float64": true}
 
-func (s sdk) object(t string, v map[string]any, at string) (bad []string) {
+func (s sdk) object(t string, v map[string]any, at string, lost map[string]bool) (bad []string) {
 	for name, x := range v {
-		if want, ok := s.types[t][name]; ok && x != nil {
-			bad = append(bad, s.value(want, x, at+"."+name)...)
+		want, ok := s.types[t][strings.ToLower(name)]
+		if !ok {
+			lost[t+"."+name] = true
+		} else if x != nil {
+			bad = append(bad, s.value(want, x, at+"."+name, lost)...)
 		}
 	}
 	return bad
 }
 
-func (s sdk) value(want string, x any, at string) []string {
+func (s sdk) value(want string, x any, at string, lost map[string]bool) []string {
 	wrong := func() []string { return []string{fmt.Sprintf("%s is %T %v, not %s", at, x, x, want)} }
 	if elem, ok := strings.CutPrefix(want, "[]"); ok {
 		l, ok := x.([]any)
@@ -145,7 +151,7 @@ func (s sdk) value(want string, x any, at string) []string {
 		}
 		var bad []string
 		for _, e := range l {
-			bad = append(bad, s.value(elem, e, at+"[]")...)
+			bad = append(bad, s.value(elem, e, at+"[]", lost)...)
 		}
 		return bad
 	}
@@ -169,14 +175,12 @@ func (s sdk) value(want string, x any, at string) []string {
 	case "map", "map[string]string", "map[string]any":
 		_, ok = x.(map[string]any)
 	case "any", "json.RawMessage":
-	case "Tags":
-		_, ok = x.(map[string]any)
 	default:
 		m, isObject := x.(map[string]any)
 		if !isObject {
 			return wrong()
 		}
-		return s.object(want, m, at)
+		return s.object(want, m, at, lost)
 	}
 	if !ok {
 		return wrong()
