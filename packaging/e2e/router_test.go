@@ -58,7 +58,7 @@ func TestRouterVMMishaps(t *testing.T) {
 		{name: "host without power", do: a.cutPower, anew: true, guestAnew: true},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			a.askForLeases(t)
+			a.guest.askForLeases(t)
 			before := a.process(t)
 			began := time.Now()
 			m.do(t)
@@ -132,7 +132,7 @@ func (a *appliance) serves(ctx context.Context) error {
 	for _, ask := range []struct{ command, want string }{
 		{"timeout 3 wget -qO- http://" + a.gateway + "/latest/user-data", "hello from Wisp"},
 		{"timeout 3 nslookup hello " + a.gateway + " 2>&1 | tail -n 3", a.guest.ip},
-		{askLease, a.granted()},
+		{askLease, a.guest.granted()},
 	} {
 		out, err := a.guest.run(ctx, ask.command)
 		if err == nil && !strings.Contains(out, ask.want) {
@@ -187,12 +187,12 @@ func (a *appliance) awaitTold(t *testing.T, text string, before int) {
 // askLease is another client on the guest's card, which changes nothing there.
 const askLease = "busybox udhcpc -f -n -q -t 10 -T 1 -i eth0 -s /bin/true 2>&1"
 
-func (a *appliance) granted() string { return "lease of " + a.guest.ip + " obtained" }
+func (g *guest) granted() string { return "lease of " + g.ip + " obtained" }
 
 // askForLeases has the guest ask for a lease once a second from now on, whatever becomes of its router.
-func (a *appliance) askForLeases(t *testing.T) {
+func (g *guest) askForLeases(t *testing.T) {
 	t.Helper()
-	a.guest.must(t, "rm -f /tmp/leases /tmp/asked; (while [ ! -e /tmp/asked ]; do "+askLease+
+	g.must(t, "rm -f /tmp/leases /tmp/asked; (while [ ! -e /tmp/asked ]; do "+askLease+
 		" | tail -n 1 >>/tmp/leases; sleep 1; done; mv /tmp/leases /tmp/asked) </dev/null >/dev/null 2>&1 &")
 }
 
@@ -214,20 +214,26 @@ func (a *appliance) checkGuest(t *testing.T, anew bool) {
 	if anew {
 		return // What it noted went with it.
 	}
-	a.guest.must(t, "touch /tmp/asked")
+	a.guest.checkLeases(t)
+}
+
+// checkLeases ends what askForLeases began: the guest was given its address each time it asked.
+func (g *guest) checkLeases(t *testing.T) {
+	t.Helper()
+	g.must(t, "touch /tmp/asked")
 	var noted string
 	await(t, recovery, "the guest's notes", func(ctx context.Context) (err error) {
-		if noted, err = a.guest.run(ctx, "cat /tmp/asked"); err == nil && noted == "" {
+		if noted, err = g.run(ctx, "cat /tmp/asked"); err == nil && noted == "" {
 			err = errors.New("it still asks")
 		}
 		return err
 	})
 	for line := range strings.Lines(noted) {
-		if !strings.Contains(line, a.granted()) {
-			t.Errorf("the guest asked for a lease and got %q, want %s", line, a.granted())
+		if !strings.Contains(line, g.granted()) {
+			t.Errorf("%s asked for a lease and got %q, want %s", g.name, line, g.granted())
 		}
 	}
-	t.Logf("the guest asked %d times for its lease", strings.Count(noted, "\n"))
+	t.Logf("%s asked %d times for its lease", g.name, strings.Count(noted, "\n"))
 }
 
 // row is a router as the API has it.

@@ -27,6 +27,7 @@ func TestRealCloud(t *testing.T) {
 	t.Run("agents killed", func(t *testing.T) { w.testAgentsKilled(t, a, b) })
 	t.Run("no coordinator", func(t *testing.T) { w.testNoCoordinator(t, a, b) })
 	t.Run("drift", func(t *testing.T) { w.testDrift(t, a, b) })
+	t.Run("agent killed in a swap of routers", func(t *testing.T) { w.testSwapKilled(t, a, b) })
 	t.Run("guests that stop", func(t *testing.T) { w.testStops(t, a, b) })
 }
 
