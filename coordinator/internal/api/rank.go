@@ -42,6 +42,10 @@ type Order[Row any] struct {
 	DomainKey store.Key
 	// Narrow: AllKey leaves out rows that Own with OwnKey has.
 	Narrow bool
+	// Less, for lists of one account, is an index that has rows of Own that are not shown, below the account and one of
+	// LessKeys, by what follows the account and OwnKey in Own.
+	Less     string
+	LessKeys []store.Key
 	// Hidden gives rows that are in the indexes and not shown, which are few, as they stand below AllKey in All or, for
 	// one account, below it and OwnKey in Own.
 	Hidden func(r store.Reader, account cloud.ID) []store.Entry
@@ -60,6 +64,9 @@ func (o Order[Row]) Rank(c *Call) (Ranked[Row], bool) {
 	case one:
 		s.axis = run{index: o.Own, key: store.K(account, o.OwnKey)}
 		s.in = []run{s.axis}
+		for _, k := range o.LessKeys {
+			s.out = append(s.out, run{index: o.Less, key: store.K(account, k)})
+		}
 	case c.Scope.everything && len(c.Scope.also) == 0:
 		s.in = []run{s.axis}
 	case o.Domain != "" && len(domains) > 0 && len(domains) <= mostDomains:

@@ -117,7 +117,7 @@ type figures struct {
 }
 
 // fill commits n records in transactions of size rows, as a loaded leader does.
-func fill(b *testing.B, db *store.DB, n, size int) {
+func fill(b testing.TB, db *store.DB, n, size int) {
 	g := newBenchVMs()
 	for i := 0; i < n; {
 		batch := db.NewBatch(db.Current())

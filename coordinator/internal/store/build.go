@@ -67,7 +67,7 @@ func (b *builder) tree() tree {
 	}
 	level := group(len(b.pages), func(from, to int) *branch {
 		return &branch{
-			seps:   slices.Clone(b.seps[from : to-1]),
+			seps:   pack(b.seps[from : to-1]...),
 			counts: slices.Clone(b.counts[from:to]),
 			pages:  slices.Clone(b.pages[from:to]),
 		}
@@ -82,7 +82,7 @@ func (b *builder) tree() tree {
 		}
 		nodes := level
 		level = group(len(nodes), func(from, to int) *branch {
-			n := &branch{seps: slices.Clone(seps[from : to-1]), kids: slices.Clone(nodes[from:to])}
+			n := &branch{seps: pack(seps[from : to-1]...), kids: slices.Clone(nodes[from:to])}
 			for _, kid := range n.kids {
 				n.counts = append(n.counts, uint32(kid.total()))
 			}

@@ -33,7 +33,7 @@ func (l layout) maxPage() int {
 	if l == withValues {
 		return 4096
 	}
-	return 512
+	return 768
 }
 
 // entry is one entry of a page, by positions.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"strings"
 )
 
 // tree is an immutable ordered map of byte strings: a B+tree of packed pages.
@@ -28,7 +29,7 @@ const maxKids = 64
 // same height. Child i holds the keys from seps[i-1] on and below seps[i].
 type branch struct {
 	owner  *owner
-	seps   []string
+	seps   separators
 	counts []uint32
 	pages  []page
 	kids   []*branch
@@ -43,7 +44,7 @@ func (b *branch) own(o *owner) *branch {
 	if o != nil && b.owner == o {
 		return b
 	}
-	n := &branch{owner: o, seps: slices.Clip(b.seps), counts: slices.Clone(b.counts)}
+	n := &branch{owner: o, seps: b.seps, counts: slices.Clone(b.counts)}
 	if b.kids != nil {
 		n.kids = slices.Clone(b.kids)
 	} else {
@@ -56,10 +57,10 @@ func (b *branch) len() int { return len(b.counts) }
 
 // child is the position of the child that has or would have the key.
 func (b *branch) child(key string) int {
-	low, high := 0, len(b.seps)
+	low, high := 0, b.seps.len()
 	for low < high {
 		mid := int(uint(low+high) >> 1)
-		if b.seps[mid] <= key {
+		if b.seps.at(mid) <= key {
 			low = mid + 1
 		} else {
 			high = mid
@@ -209,7 +210,7 @@ func (t tree) put(o *owner, key, val string) tree {
 		}
 		t.single = ""
 		t.root = &branch{
-			owner: o, seps: []string{c.sep}, pages: []page{c.node, c.right},
+			owner: o, seps: pack(c.sep), pages: []page{c.node, c.right},
 			counts: []uint32{uint32(t.layout.count(c.node)), uint32(t.layout.count(c.right))},
 		}
 		return t
@@ -219,7 +220,7 @@ func (t tree) put(o *owner, key, val string) tree {
 	t.root = c.node
 	if c.sep != "" {
 		t.root = &branch{
-			owner: o, seps: []string{c.sep}, kids: []*branch{c.node, c.right},
+			owner: o, seps: pack(c.sep), kids: []*branch{c.node, c.right},
 			counts: []uint32{uint32(c.node.total()), uint32(c.right.total())},
 		}
 	}
@@ -279,24 +280,20 @@ func (b *branch) put(o *owner, l layout, key, val string, last bool) change[*bra
 		at = n.len() - 1
 	}
 	left, right := n.slice(o, 0, at), n.slice(o, at, n.len())
-	return change[*branch]{node: left, right: right, sep: n.seps[at-1], added: added}
+	return change[*branch]{node: left, right: right, sep: strings.Clone(n.seps.at(at - 1)), added: added}
 }
 
 // divided does the books after child i gave away its upper entries to a new child
-// i+1. Separators are shared between versions, so they are never changed in place.
+// i+1.
 func (b *branch) divided(i int, sep string, right uint32) {
 	b.counts[i] -= right
 	b.counts = slices.Insert(b.counts, i+1, right)
-	seps := make([]string, len(b.seps)+1)
-	copy(seps, b.seps[:i])
-	seps[i] = sep
-	copy(seps[i+1:], b.seps[i:])
-	b.seps = seps
+	b.seps = b.seps.insert(i, sep)
 }
 
 // slice is a branch of some children, in memory of its own.
 func (b *branch) slice(o *owner, from, to int) *branch {
-	n := &branch{owner: o, seps: slices.Clone(b.seps[from : to-1]), counts: slices.Clone(b.counts[from:to])}
+	n := &branch{owner: o, seps: pack(b.seps.some(from, to-1)...), counts: slices.Clone(b.counts[from:to])}
 	if b.kids != nil {
 		n.kids = slices.Clone(b.kids[from:to])
 	} else {
@@ -378,7 +375,7 @@ func (b *branch) mergeKids(o *owner, i int) {
 		}
 		b.kids[left] = &branch{
 			owner:  o,
-			seps:   slices.Concat(x.seps, []string{b.seps[left]}, y.seps),
+			seps:   pack(slices.Concat(x.seps.some(0, x.seps.len()), []string{b.seps.at(left)}, y.seps.some(0, y.seps.len()))...),
 			counts: slices.Concat(x.counts, y.counts),
 			pages:  slices.Concat(x.pages, y.pages),
 			kids:   slices.Concat(x.kids, y.kids),
@@ -393,5 +390,5 @@ func (b *branch) mergeKids(o *owner, i int) {
 func (b *branch) merged(left int) {
 	b.counts[left] += b.counts[left+1]
 	b.counts = slices.Delete(b.counts, left+1, left+2)
-	b.seps = slices.Concat(b.seps[:left], b.seps[left+1:])
+	b.seps = b.seps.remove(left)
 }

@@ -29,16 +29,16 @@ func (t tree) check() error {
 }
 
 func (b *branch) check(l layout, low, high string) (n, height int, err error) {
-	if len(b.seps) != b.len()-1 || max(len(b.pages), len(b.kids)) != b.len() || b.len() > maxKids {
-		return 0, 0, fmt.Errorf("branch of %d children has %d separators, %d pages, %d kids", b.len(), len(b.seps), len(b.pages), len(b.kids))
+	if b.seps.len() != b.len()-1 || max(len(b.pages), len(b.kids)) != b.len() || b.len() > maxKids {
+		return 0, 0, fmt.Errorf("branch of %d children has %d separators, %d pages, %d kids", b.len(), b.seps.len(), len(b.pages), len(b.kids))
 	}
 	for i := range b.len() {
 		from, to := low, high
 		if i > 0 {
-			from = b.seps[i-1]
+			from = b.seps.at(i - 1)
 		}
-		if i < len(b.seps) {
-			to = b.seps[i]
+		if i < b.seps.len() {
+			to = b.seps.at(i)
 		}
 		var m, h int
 		if b.kids != nil {

@@ -141,11 +141,14 @@ func ranked(c *api.Call, p *listParams) (api.Ranked[cloud.VM], bool) {
 		order.All, order.AllKey, order.Own, order.Narrow = index, key, "account", true
 	case named:
 		order.All, order.AllKey, order.Own, order.OwnKey = "state", store.K(state), "account-state", store.K(state)
-	case one && (strings.EqualFold(p.State, "present") || p.State == "" && !c.IsAdmin()):
-		order.Own = "present"
+	case one && (strings.EqualFold(p.State, "present") || p.State == "" && !c.IsRoot()):
+		order.Own, order.Less, order.LessKeys = "account", "account-state", []store.Key{store.K(cloud.VMExpunging)}
+		if p.State != "" || !c.IsAdmin() {
+			order.LessKeys = append(order.LessKeys, store.K(cloud.VMDestroyed))
+		}
 	case p.State == "" && c.IsRoot():
 		order.Own, order.Domain = "account", "domain"
-	case p.State == "" && c.IsAdmin() && !one:
+	case p.State == "" && c.IsAdmin():
 		order.Own, order.Domain, order.Hidden = "account", "domain", expunging
 	default:
 		return none, false

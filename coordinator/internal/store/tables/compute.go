@@ -13,13 +13,6 @@ var VMs = store.Define(store.Def[cloud.VM]{
 	Indexes: []store.Index[cloud.VM]{
 		{Name: "account", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.Name) }},
 		{Name: "account-state", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID, r.State, r.Name) }},
-		// What a user sees of its VMs, without asking for a state.
-		{Name: "present", Key: func(r *cloud.VM) store.Key {
-			if r.State == cloud.VMDestroyed || r.State == cloud.VMExpunging {
-				return nil
-			}
-			return store.K(r.AccountID, r.Name)
-		}},
 		{Name: "owner", Key: func(r *cloud.VM) store.Key { return store.K(r.AccountID) }},
 		{Name: "domain", Key: func(r *cloud.VM) store.Key { return store.K(r.DomainID) }},
 		{Name: "zone", Key: func(r *cloud.VM) store.Key { return store.K(r.ZoneID) }},
@@ -30,7 +23,13 @@ var VMs = store.Define(store.Def[cloud.VM]{
 			return store.K(r.HostID)
 		}},
 		{Name: "state", Key: func(r *cloud.VM) store.Key { return store.K(r.State) }},
-		{Name: "instance", Unique: true, Key: func(r *cloud.VM) store.Key { return store.K(r.InstanceName) }},
+		// It is part of the instance name, which is unique thereby.
+		{Name: "number", Unique: true, Key: func(r *cloud.VM) store.Key {
+			if r.Number == 0 {
+				return nil
+			}
+			return store.K(r.Number)
+		}},
 		{Name: "offering", Key: func(r *cloud.VM) store.Key { return store.K(r.OfferingID) }},
 		{Name: "template", Key: func(r *cloud.VM) store.Key { return store.K(r.TemplateID) }},
 		{Name: "group", Key: func(r *cloud.VM) store.Key {
