@@ -148,37 +148,56 @@ func (e *NoCapacity) Error() string {
 
 // Choose picks the emptiest host that fits, by the worse of its CPU and memory fill after placing, then by the number
 // of VMs, then by ID. The error is a *NoCapacity.
+//
+// A host that would not be better than the best so far is not looked at any further, and why hosts do not fit is put into
+// words only where none does.
 func Choose(fleet *Fleet, req *Request) (Choice, error) {
 	hosts := fleet.Hosts
 	best, bestScore := -1, 0.0
 	var bestPools []cloud.ID
-	var rejections []Rejection
 	for i := range hosts {
 		h := &hosts[i]
-		if h.Zone != req.Zone {
-			continue
-		}
-		reason := refuse(h, req)
-		if c := fleet.Clusters[h.Cluster]; reason == "" && c != nil && !req.exempt(h.ID) {
-			reason = c.full(req)
-		}
-		var pools []cloud.ID
-		if reason == "" {
-			pools, reason = pickPools(h, req.Disks)
-		}
-		if reason != "" {
-			rejections = append(rejections, Rejection{Host: h.Name, Reason: reason})
-			continue
-		}
 		s := score(h, req)
-		if best < 0 || s < bestScore || s == bestScore && before(h, &hosts[best]) {
+		if best >= 0 && (s > bestScore || s == bestScore && !before(h, &hosts[best])) || h.Zone != req.Zone || !roomy(h, req) {
+			continue
+		}
+		if pools, reason := fleet.refuse(h, req); reason == "" {
 			best, bestScore, bestPools = i, s, pools
 		}
 	}
 	if best < 0 {
-		return Choice{}, &NoCapacity{Rejections: rejections}
+		return Choice{}, &NoCapacity{Rejections: rejections(fleet, req)}
 	}
 	return Choice{Host: hosts[best].ID, Pools: bestPools}, nil
+}
+
+// rejections say of each host of the zone why it does not fit, where none does.
+func rejections(fleet *Fleet, req *Request) (out []Rejection) {
+	for i := range fleet.Hosts {
+		if h := &fleet.Hosts[i]; h.Zone == req.Zone {
+			_, reason := fleet.refuse(h, req)
+			out = append(out, Rejection{Host: h.Name, Reason: reason})
+		}
+	}
+	return out
+}
+
+// refuse gives the pools of a host for the request's disks, or why it does not fit.
+func (f *Fleet) refuse(h *Host, req *Request) (pools []cloud.ID, reason string) {
+	if reason = refuse(h, req); reason != "" {
+		return nil, reason
+	}
+	if c := f.Clusters[h.Cluster]; c != nil && !req.exempt(h.ID) {
+		if reason = c.full(req); reason != "" {
+			return nil, reason
+		}
+	}
+	return pickPools(h, req.Disks)
+}
+
+// roomy tells, in few instructions, of most hosts that are full or take no VMs that refuse would refuse them.
+func roomy(h *Host, req *Request) bool {
+	return h.Refusal == "" && h.CPUUsed+uint64(req.CPUs)*uint64(req.CPUMHz) <= h.CPUMHz && h.MemoryUsed+uint64(req.MemoryMiB) <= h.MemoryMiB
 }
 
 func before(a, b *Host) bool {
@@ -198,7 +217,10 @@ func score(h *Host, req *Request) float64 {
 	if h.ID == req.Prefer {
 		s -= 2
 	}
-	return s + req.Weights[h.ID]
+	if len(req.Weights) > 0 {
+		s += req.Weights[h.ID]
+	}
+	return s
 }
 
 func refuse(h *Host, req *Request) string {

@@ -129,6 +129,12 @@ func TestChoiceFits(t *testing.T) {
 				return
 			}
 			h := &hosts[c.Host[15]-1]
+			for i := range hosts {
+				alone := &place.Fleet{Hosts: hosts[i : i+1]}
+				if _, err := place.Choose(alone, &req); err == nil && fill(&hosts[i], &req) < fill(h, &req) {
+					t.Fatalf("host %s is chosen although %s would be less full", h.Name, hosts[i].Name)
+				}
+			}
 			h.CPUUsed += uint64(req.CPUs) * uint64(req.CPUMHz)
 			h.MemoryUsed += uint64(req.MemoryMiB)
 			if h.Pools[0].Free < 3<<30 || h.CPUUsed > h.CPUMHz || h.MemoryUsed > h.MemoryMiB {
@@ -137,6 +143,11 @@ func TestChoiceFits(t *testing.T) {
 			h.Pools[0].Free -= 3 << 30
 		}
 	})
+}
+
+// fill is that of the scarcer resource of a host with the VM.
+func fill(h *place.Host, req *place.Request) float64 {
+	return max(float64(h.CPUUsed+uint64(req.CPUs)*uint64(req.CPUMHz))/float64(h.CPUMHz), float64(h.MemoryUsed+uint64(req.MemoryMiB))/float64(h.MemoryMiB))
 }
 
 // TestClusterLimits has one cluster of two hosts with 8192 MiB and 8000 MHz each, of which 13926 MiB and 13600 MHz may be
