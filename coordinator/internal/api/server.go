@@ -81,9 +81,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{w: w, r: r, id: newRequestID(), started: s.cfg.Now()}
 	q.log = slog.New(&requestHandler{s.cfg.Log.Handler(), q.id})
 	h := w.Header()
-	h.Set("X-Request-Id", q.id)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["X-Request-Id"] = []string{q.id}
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
 	if err := q.read(); err != nil {
 		s.refuse(q, err)
 		return

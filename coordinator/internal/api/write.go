@@ -49,11 +49,14 @@ func (q *request) begin(length, status int) {
 	} else {
 		h["Content-Type"] = xmlType
 	}
-	h.Set("Content-Length", strconv.Itoa(length))
+	h["Content-Length"] = []string{strconv.Itoa(length)}
 	q.w.WriteHeader(status)
 }
 
+// Values of headers, which are shared by all answers.
 var (
+	noStore  = []string{"no-store"}
+	noSniff  = []string{"nosniff"}
 	jsonType = []string{"application/json; charset=UTF-8"}
 	xmlType  = []string{"text/xml; charset=UTF-8"}
 )

@@ -65,6 +65,9 @@ func (v *verifier) run() {
 
 // verify asks a majority whether this replica still leads.
 func (r *Replica) verify(ctx context.Context) error {
+	if r.alone() {
+		return nil
+	}
 	err := r.verifier.verify(ctx)
 	switch {
 	case errors.Is(err, raft.ErrRaftShutdown):
@@ -73,4 +76,18 @@ func (r *Replica) verify(ctx context.Context) error {
 		return r.notLeader()
 	}
 	return err
+}
+
+// alone tells whether this replica leads as the only voter. No other can lead then without being a voter, which it becomes by an
+// entry of this replica's log: the configuration is the latest, committed or not.
+func (r *Replica) alone() bool {
+	voters := 0
+	for _, s := range r.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			if voters++; string(s.ID) != r.cfg.NodeID {
+				return false
+			}
+		}
+	}
+	return voters == 1 && r.raft.State() == raft.Leader
 }

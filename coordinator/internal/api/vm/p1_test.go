@@ -1,7 +1,6 @@
 package vm_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -18,91 +17,15 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
 	"github.com/wispcloud/wisp/coordinator/internal/api/vm"
 )
 
-// p1Client, when set, makes this program the client of TestPageBesideNginx: so that the CPU of this process is a server's.
-const p1Client = "WISP_P1_CLIENT"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(p1Client) == "" {
-		os.Exit(m.Run())
-	}
-	in := bufio.NewScanner(os.Stdin)
-	in.Buffer(nil, 1<<20)
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
-	for in.Scan() {
-		number, u, _ := strings.Cut(in.Text(), " ")
-		n, _ := strconv.Atoi(number)
-		var all sync.WaitGroup
-		for range atOnce {
-			all.Go(func() {
-				for range n / atOnce {
-					if err := get(client, u); err != nil {
-						fmt.Println("failed:", err)
-						os.Exit(1)
-					}
-				}
-			})
-		}
-		all.Wait()
-		fmt.Println("done")
-	}
-}
-
-// atOnce is how many connections the client uses: with one, every server sleeps and is woken for each request.
-const atOnce = 4
-
-func get(c *http.Client, u string) error {
-	res, err := c.Get(u)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s", res.Status)
-	}
-	_, err = io.Copy(io.Discard, res.Body)
-	return err
-}
-
-// puller makes another process get a page many times.
-type puller struct {
-	t   *testing.T
-	in  io.Writer
-	out *bufio.Reader
-}
-
-func newPuller(t *testing.T) *puller {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), p1Client+"=1")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = in.Close(), cmd.Wait() })
-	return &puller{t, in, bufio.NewReader(out)}
-}
-
-func (p *puller) pull(n int, u string) {
-	p.t.Helper()
-	_, _ = fmt.Fprintln(p.in, n, u)
-	if line, err := p.out.ReadString('\n'); line != "done\n" {
-		p.t.Fatal(u, line, err)
-	}
-}
+func TestMain(m *testing.M) { apitest.Main(m) }
 
 func body(t *testing.T, u string) []byte {
 	t.Helper()
@@ -231,14 +154,14 @@ func TestPageBesideNginx(t *testing.T) {
 	if base == "" {
 		servers = servers[:3]
 	}
-	client := newPuller(t)
+	client := apitest.NewPuller(t)
 	const rounds, each = 8, 80
 	for round := range rounds + 1 {
 		for i := range servers {
 			s := &servers[i]
 			runtime.GC() // each pays for its own
 			before := s.cpu()
-			client.pull(each, s.url)
+			client.Pull(each, s.url)
 			if round > 0 { // the first one warms up
 				s.took += s.cpu() - before
 			}
