@@ -95,7 +95,7 @@ func TestSmallCallBesidePlainHTTP(t *testing.T) {
 	}))
 	defer srv.Close()
 	client := apitest.NewPuller(t)
-	const rounds, each = 11, 2000
+	const rounds, each = 7, 1000
 	var took [2][]float64
 	for range rounds + 1 {
 		for i, u := range []string{ours, srv.URL + small} {

@@ -22,6 +22,10 @@ func Candidates(r store.Reader, zone cloud.ID) *place.Fleet {
 	clusters := map[cloud.ID]*cloud.Cluster{}
 	pods := map[cloud.ID]*cloud.Pod{}
 	factors := map[cloud.ID]infra.Factors{}
+	taken := map[cloud.ID]*cloud.HostCapacity{} // in one go: to look each up costs as much as all else
+	for c := range tables.HostCapacities.All(r) {
+		taken[c.ID] = c
+	}
 	var hosts []place.Host
 	for h := range tables.Hosts.By(r, "zone", store.K(zone)) {
 		cluster, ok := clusters[h.ClusterID]
@@ -35,7 +39,7 @@ func Candidates(r store.Reader, zone cloud.ID) *place.Fleet {
 			pods[h.PodID] = pod
 		}
 		used := cloud.HostCapacity{}
-		if c, ok := tables.HostCapacities.Get(r, h.ID); ok {
+		if c := taken[h.ID]; c != nil {
 			used = *c
 		}
 		factor, ok := factors[h.ClusterID]

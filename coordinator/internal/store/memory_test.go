@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"flag"
+	"os"
 	"runtime"
 	"testing"
 
@@ -24,4 +26,15 @@ func TestP3BytesOfVMs(t *testing.T) {
 	if got > most {
 		t.Errorf("a VM takes %.0f bytes with its indexes, more than %d", got, most)
 	}
+}
+
+// TestMain has fewer random cases under the race detector, which makes them ten times slower: they have one goroutine each, and
+// run in full without it. What is left shows that no pointer is misused.
+func TestMain(m *testing.M) {
+	if raced {
+		if err := flag.Set("rapid.checks", "20"); err != nil { // the command line may say otherwise
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }

@@ -113,6 +113,8 @@ func (l layout) find(p page, key string) place {
 		var shared, rest, size, from int
 		if l == keysOnly && at+1 < len(p) && p[at]|p[at+1] < 0x80 { // nearly always
 			shared, rest, from = int(p[at]), int(p[at+1]), at+2
+		} else if l == withValues && at+2 < len(p) && p[at]|p[at+1]|p[at+2] < 0x80 { // short rows, of which a page has many
+			shared, rest, size, from = int(p[at]), int(p[at+1]), int(p[at+2]), at+3
 		} else {
 			e := l.entry(p, at)
 			shared, rest, size, from = e.shared, e.val-e.key, e.end-e.val, e.key
