@@ -60,36 +60,15 @@ const atOnce = 200
 
 // Run mails alerts until ctx ends.
 func (m *Mailer) Run(ctx context.Context) error {
-	retry := m.Retry
-	if retry == 0 {
-		retry = time.Minute
-	}
-	watch := m.Cluster.DB().Watch()
-	defer watch.Close()
-	tick := time.NewTicker(retry)
-	defer tick.Stop()
-	blocked := false // after a failure only the clock begins another attempt
 	var purged time.Time
-	for {
-		if !blocked {
-			blocked = m.pass(ctx)
-		}
-		r := m.Cluster.DB().Current()
-		if now := m.Now(); now.Sub(purged) >= purgeInterval.Duration(r) {
-			if err := m.purge(ctx); err != nil {
-				return err
-			}
-			purged = now
-		}
-		select {
-		case <-ctx.Done():
+	return mail.Attend(ctx, m.Cluster.DB(), m.Retry, m.pass, func(ctx context.Context) error {
+		now := m.Now()
+		if now.Sub(purged) < purgeInterval.Duration(m.Cluster.DB().Current()) {
 			return nil
-		case <-watch.C():
-			watch.Touched()
-		case <-tick.C:
-			blocked = false
 		}
-	}
+		purged = now
+		return m.purge(ctx)
+	})
 }
 
 // pass mails what is to be mailed and tells whether the mail server failed.

@@ -194,28 +194,7 @@ type Mailer struct {
 
 // Run mails until ctx ends.
 func (m *Mailer) Run(ctx context.Context) error {
-	retry := m.Retry
-	if retry == 0 {
-		retry = time.Minute
-	}
-	watch := m.Cluster.DB().Watch()
-	defer watch.Close()
-	tick := time.NewTicker(retry)
-	defer tick.Stop()
-	blocked := false // after a failure only the clock begins another attempt
-	for {
-		if !blocked {
-			blocked = m.pass(ctx)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-watch.C():
-			watch.Touched()
-		case <-tick.C:
-			blocked = false
-		}
-	}
+	return mail.Attend(ctx, m.Cluster.DB(), m.Retry, m.pass, nil)
 }
 
 // pass mails what waits and tells whether something could not be mailed.

@@ -90,10 +90,5 @@ func AddProjectRule(tx *store.Tx, role *cloud.CustomProjectRole, rule string, al
 	if tables.RolePermissions.Count(tx, "role", store.K(role.ID)) >= maxProjectRules {
 		return nil, cloud.Errorf(cloud.LimitExceeded, "Project role %s has %d rules already, which is the most", role.Name, maxProjectRules)
 	}
-	return addRule(tx, role.ID, rule, allow, text)
-}
-
-// OrderProjectRules gives a project role's rules a new order; ids names each of them once.
-func OrderProjectRules(tx *store.Tx, role *cloud.CustomProjectRole, ids []cloud.ID) error {
-	return orderRules(tx, role.ID, ids)
+	return AddRule(tx, role.ID, rule, allow, text)
 }

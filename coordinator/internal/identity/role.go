@@ -242,16 +242,8 @@ func DeleteRole(tx *store.Tx, id cloud.ID) error {
 	return tables.Roles.Delete(tx, id)
 }
 
-// AddRule puts a rule at the end of a role's.
+// AddRule puts a rule at the end of a role's that OwnRole or ProjectRole found.
 func AddRule(tx *store.Tx, role cloud.ID, rule string, allow bool, text string) (*cloud.RolePermission, error) {
-	if _, err := OwnRole(tx, role); err != nil {
-		return nil, err
-	}
-	return addRule(tx, role, rule, allow, text)
-}
-
-// addRule is AddRule for a role of any kind.
-func addRule(tx *store.Tx, role cloud.ID, rule string, allow bool, text string) (*cloud.RolePermission, error) {
 	if err := checkRule(rule); err != nil {
 		return nil, err
 	}
@@ -270,15 +262,32 @@ func addRule(tx *store.Tx, role cloud.ID, rule string, allow bool, text string) 
 	return p, nil
 }
 
-// OrderRules gives a role's rules a new order; ids names each of them once.
-func OrderRules(tx *store.Tx, role cloud.ID, ids []cloud.ID) error {
-	if _, err := OwnRole(tx, role); err != nil {
-		return err
-	}
-	return orderRules(tx, role, ids)
+// RuleChange is what becomes of a role's rules: either one rule, named by the parameter Param, allows ("allow") or denies
+// ("deny") from now on, or all have a new order.
+type RuleChange struct {
+	Param      string
+	Rule       cloud.ID
+	Permission string
+	Order      []cloud.ID // names each rule of the role once
 }
 
-// orderRules is OrderRules for a role of any kind.
+// ChangeRules changes the rules of a role that OwnRole or ProjectRole found.
+func ChangeRules(tx *store.Tx, role cloud.ID, x RuleChange) error {
+	if (len(x.Order) > 0) == (!x.Rule.IsZero() || x.Permission != "") || x.Rule.IsZero() != (x.Permission == "") {
+		return cloud.Errorf(cloud.Invalid, "Parameters must be either ruleorder, or %s with permission", x.Param)
+	}
+	if len(x.Order) > 0 {
+		return orderRules(tx, role, x.Order)
+	}
+	return tables.RolePermissions.Edit(tx, x.Rule, func(p *cloud.RolePermission) error {
+		if p.RoleID != role {
+			return cloud.Errorf(cloud.Invalid, "Invalid %s %s: it is no rule of the role", x.Param, x.Rule)
+		}
+		p.Allow = x.Permission == "allow"
+		return nil
+	})
+}
+
 func orderRules(tx *store.Tx, role cloud.ID, ids []cloud.ID) error {
 	rules := map[cloud.ID]*cloud.RolePermission{}
 	for _, p := range Rules(tx, role) {

@@ -7,6 +7,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
@@ -38,6 +39,14 @@ type Sum struct {
 	givenMHz, givenMem  float64
 	ofMHz, ofMemory     float64 // of hosts that were measured
 	usedMHz, usedMemory float64
+}
+
+// Within sums up the hosts of a zone or a cluster, by the name of the index that they are found by, without those that belong
+// to none yet.
+func Within(c *api.Call, index string, place cloud.ID) *Sum {
+	s := &Sum{}
+	s.Add(c, tables.Hosts.By(c.Read, index, store.K(place)))
+	return s
 }
 
 // Add adds the hosts of a place, without those that belong to none yet.

@@ -4,8 +4,6 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/api/capacity"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
-	"github.com/wispcloud/wisp/coordinator/internal/store"
-	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 // MetricsAnswer is a cluster with what its hosts have and use together.
@@ -17,8 +15,7 @@ type MetricsAnswer struct {
 }
 
 func metricsOf(c *api.Call, k *cloud.Cluster, a Answer) MetricsAnswer {
-	var s capacity.Sum
-	s.Add(c, tables.Hosts.By(c.Read, "cluster", store.K(k.ID)))
+	s := capacity.Within(c, "cluster", k.ID)
 	m := MetricsAnswer{Answer: a, State: a.AllocationState, Hosts: capacity.OutOf(s.Up, s.Hosts), Metrics: s.Metrics(c, k.ID)}
 	if !k.Managed {
 		m.State = a.ManagedState

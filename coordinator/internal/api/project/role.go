@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	rules "github.com/wispcloud/wisp/coordinator/internal/api/role"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -141,20 +142,15 @@ func listRoles() api.Command {
 
 // RuleAnswer is a rule of a role of a project's own as clients see it.
 type RuleAnswer struct {
-	ID          cloud.ID `json:"id" doc:"the rule"`
-	ProjectID   cloud.ID `json:"projectid" doc:"project of the role"`
-	RoleID      cloud.ID `json:"projectroleid" doc:"its role"`
-	RoleName    string   `json:"projectrolename" doc:"name of its role"`
-	Rule        string   `json:"rule" doc:"the commands it is about; * stands for any letters"`
-	Permission  string   `json:"permission" doc:"allow or deny"`
-	Description string   `json:"description,omitempty" doc:"what it is for"`
+	ID        cloud.ID `json:"id" doc:"the rule"`
+	ProjectID cloud.ID `json:"projectid" doc:"project of the role"`
+	RoleID    cloud.ID `json:"projectroleid" doc:"its role"`
+	RoleName  string   `json:"projectrolename" doc:"name of its role"`
+	rules.RuleText
 }
 
 func viewRule(c *api.Call, p *cloud.RolePermission) RuleAnswer {
-	v := RuleAnswer{ID: p.ID, RoleID: p.RoleID, Rule: p.Rule, Permission: "deny", Description: p.Description}
-	if p.Allow {
-		v.Permission = "allow"
-	}
+	v := RuleAnswer{ID: p.ID, RoleID: p.RoleID, RuleText: rules.TextOf(p)}
 	if r, ok := tables.CustomProjectRoles.Get(c.Read, p.RoleID); ok {
 		v.ProjectID, v.RoleName = r.ProjectID, r.Name
 	}
@@ -201,23 +197,13 @@ func updateRule() api.Command {
 		Name: "updateProjectRolePermission", Doc: "Changes what a rule of a role of a project's own says, or the order of its rules.", Since: "4.15.0", Roles: api.Everyone,
 		Event: "PROJECT.ROLE.PERMISSION.UPDATE", Entity: "ProjectRole",
 		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *updateRuleParams) error {
-			if (len(p.Order) > 0) == (!p.RuleID.IsZero() || p.Permission != "") || p.RuleID.IsZero() != (p.Permission == "") {
-				return cloud.Errorf(cloud.Invalid, "Parameters must be either ruleorder, or projectrolepermissionid with permission")
-			}
 			r, err := ownRole(c, "projectroleid", p.ProjectID, p.RoleID)
 			if err != nil {
 				return err
 			}
 			c.Describe(r.ID, "updating rules of project role "+r.Name)
-			if len(p.Order) > 0 {
-				return identity.OrderProjectRules(tx, r, p.Order)
-			}
-			return tables.RolePermissions.Edit(tx, p.RuleID, func(x *cloud.RolePermission) error {
-				if x.RoleID != r.ID {
-					return api.NoEntity("projectrolepermissionid", p.RuleID)
-				}
-				x.Allow = p.Permission == "allow"
-				return nil
+			return identity.ChangeRules(tx, r.ID, identity.RuleChange{
+				Param: "projectrolepermissionid", Rule: p.RuleID, Permission: p.Permission, Order: p.Order,
 			})
 		}),
 	}

@@ -13,19 +13,30 @@ import (
 
 // RuleView is a rule in an answer.
 type RuleView struct {
-	ID          cloud.ID `json:"id" doc:"the rule"`
-	RoleID      cloud.ID `json:"roleid" doc:"its role"`
-	RoleName    string   `json:"rolename" doc:"name of its role"`
-	Rule        string   `json:"rule" doc:"the commands it is about; * stands for any letters"`
-	Permission  string   `json:"permission" doc:"allow or deny"`
-	Description string   `json:"description,omitempty" doc:"what it is for"`
+	ID       cloud.ID `json:"id" doc:"the rule"`
+	RoleID   cloud.ID `json:"roleid" doc:"its role"`
+	RoleName string   `json:"rolename" doc:"name of its role"`
+	RuleText
+}
+
+// RuleText is what a rule says, of whatever kind its role is.
+type RuleText struct {
+	Rule        string `json:"rule" doc:"the commands it is about; * stands for any letters"`
+	Permission  string `json:"permission" doc:"allow or deny"`
+	Description string `json:"description,omitempty" doc:"what it is for"`
+}
+
+// TextOf tells what a rule says.
+func TextOf(p *cloud.RolePermission) RuleText {
+	t := RuleText{Rule: p.Rule, Permission: "deny", Description: p.Description}
+	if p.Allow {
+		t.Permission = "allow"
+	}
+	return t
 }
 
 func viewRule(c *api.Call, p *cloud.RolePermission) RuleView {
-	v := RuleView{ID: p.ID, RoleID: p.RoleID, Rule: p.Rule, Permission: "deny", Description: p.Description}
-	if p.Allow {
-		v.Permission = "allow"
-	}
+	v := RuleView{ID: p.ID, RoleID: p.RoleID, RuleText: TextOf(p)}
 	if r, ok := identity.Role(c.Read, p.RoleID); ok {
 		v.RoleName = r.Name
 	}
@@ -110,21 +121,9 @@ func updateRule() api.Command {
 		Name: "updateRolePermission", Doc: "Changes what a rule says, or the order of a role's rules.", Since: "4.9.0", Roles: api.AdminOnly,
 		Event: "ROLE.PERMISSION.UPDATE", Entity: "Role",
 		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *updateRuleParams) error {
-			if (len(p.Order) > 0) == (!p.RuleID.IsZero() || p.Permission != "") || p.RuleID.IsZero() != (p.Permission == "") {
-				return cloud.Errorf(cloud.Invalid, "Parameters must be either ruleorder, or ruleid with permission")
-			}
 			return change(c, p.RoleID, func(r *cloud.Role) error {
 				c.Describe(r.ID, "updating rules of role "+r.Name)
-				if len(p.Order) > 0 {
-					return identity.OrderRules(tx, r.ID, p.Order)
-				}
-				return tables.RolePermissions.Edit(tx, p.RuleID, func(x *cloud.RolePermission) error {
-					if x.RoleID != r.ID {
-						return cloud.Errorf(cloud.Invalid, "Rule %s is not of role %s", p.RuleID, r.Name)
-					}
-					x.Allow = p.Permission == "allow"
-					return nil
-				})
+				return identity.ChangeRules(tx, r.ID, identity.RuleChange{Param: "ruleid", Rule: p.RuleID, Permission: p.Permission, Order: p.Order})
 			})
 		}),
 	}

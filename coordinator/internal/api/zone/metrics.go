@@ -17,8 +17,7 @@ type MetricsAnswer struct {
 }
 
 func metricsOf(c *api.Call, z *cloud.Zone, a Answer) MetricsAnswer {
-	var s capacity.Sum
-	s.Add(c, tables.Hosts.By(c.Read, "zone", store.K(z.ID)))
+	s := capacity.Within(c, "zone", z.ID)
 	enabled, all := 0, 0
 	for k := range tables.Clusters.By(c.Read, "zone", store.K(z.ID)) {
 		all++
