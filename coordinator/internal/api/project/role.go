@@ -220,6 +220,9 @@ func removeRule() api.Command {
 		Event: "PROJECT.ROLE.PERMISSION.DELETE", Entity: "ProjectRole",
 		Run: api.Delete(func(c *api.Call, tx *store.Tx, p *ruleParams) error {
 			x, ok := tables.RolePermissions.Get(tx, p.ID)
+			if ok {
+				_, ok = identity.ProjectRole(tx, p.ProjectID, x.RoleID)
+			}
 			if !ok {
 				return api.NoEntity("id", p.ID)
 			}

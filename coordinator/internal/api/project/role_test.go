@@ -178,6 +178,27 @@ func TestWhoMayChangeRoles(t *testing.T) {
 	w.refused(431, "already exists for the role", "a-user", "createProjectRolePermission", "projectid", p, "projectroleid", mine, "rule", "CREATE*", "permission", "allow")
 }
 
+// A rule is changed through the role and project that it is of; an error names it, and not its role.
+func TestRulesOfAnotherProject(t *testing.T) {
+	w := newWorld(t)
+	p, q := w.project("p"), w.project("q")
+	mine := w.role(p, "role", "-create*")
+	w.role(q, "role", "-delete*")
+	rule := w.Must("a-user", "listProjectRolePermissions", "projectid", q).String("projectrolepermission.0.id")
+	gone := "value=" + rule + " due to incorrect long value format, or entity does not exist"
+	w.refused(431, "id "+gone, "a-user", "deleteProjectRolePermission", "projectid", p, "id", rule)
+	w.refused(431, "Invalid projectrolepermissionid "+rule+": it is no rule of the role", "a-user", "updateProjectRolePermission",
+		"projectid", p, "projectroleid", mine, "projectrolepermissionid", rule, "permission", "allow")
+	w.refused(431, "is no rule of the role", "a-user", "updateProjectRolePermission", "projectid", p, "projectroleid", mine, "ruleorder", rule)
+	for _, both := range [][]string{nil, {"permission", "allow"}, {"projectrolepermissionid", rule}, {"ruleorder", rule, "projectrolepermissionid", rule, "permission", "deny"}} {
+		w.refused(431, "either ruleorder, or projectrolepermissionid with permission", "a-user", "updateProjectRolePermission",
+			append([]string{"projectid", p, "projectroleid", mine}, both...)...)
+	}
+	if got := w.Must("a-user", "listProjectRolePermissions", "projectid", q).String("projectrolepermission.0.permission"); got != "deny" {
+		t.Errorf("the rule of the other project says %s", got)
+	}
+}
+
 // What is done to a project's things is in the project's audit log, with who did it; also what failed.
 func TestEventsOfAProject(t *testing.T) {
 	w := newWorld(t)
