@@ -28,6 +28,7 @@ func TestRealCloud(t *testing.T) {
 	t.Run("no coordinator", func(t *testing.T) { w.testNoCoordinator(t, a, b) })
 	t.Run("drift", func(t *testing.T) { w.testDrift(t, a, b) })
 	t.Run("agent killed in a swap of routers", func(t *testing.T) { w.testSwapKilled(t, a, b) })
+	t.Run("a router that fails", func(t *testing.T) { w.testRouterFails(t) })
 	t.Run("guests that stop", func(t *testing.T) { w.testStops(t, a, b) })
 }
 

@@ -2325,11 +2325,12 @@ func (x *ObjectObservation) GetGone() bool {
 }
 
 type NetworkObservation struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Ready    bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
-	Error    string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
-	Services *netspec.Observation   `protobuf:"bytes,4,opt,name=services,proto3" json:"services,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Ready bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	Error string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// What its wisp-netsvc last said; absent before the first word and while it does not answer.
+	Services *netspec.Observation `protobuf:"bytes,4,opt,name=services,proto3" json:"services,omitempty"`
 	// Drift repaired since the agent started (bridge, tunnel, tap, namespace, process).
 	Repairs uint64 `protobuf:"varint,5,opt,name=repairs,proto3" json:"repairs,omitempty"`
 	// Incarnation of the namespace that services speaks for. 0 for the first; an agent that does not know of incarnations never confirms a replacement.

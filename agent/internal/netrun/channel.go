@@ -76,11 +76,7 @@ func (r *Runner) FeedStatus(id string) Status {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.status()
-	if !c.connected {
-		s.Observation = nil
-	}
-	return s
+	return c.status()
 }
 
 // Forget drops what is remembered of a system VM that is gone for good.

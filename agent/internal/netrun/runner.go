@@ -172,7 +172,7 @@ type Status struct {
 	// Applied: it has applied the wanted generation whole.
 	Applied bool
 	Err     error
-	// Observation is the process's last word; nil for none. It must not be changed.
+	// Observation is the process's last word; nil for none, and while it is not heard. It must not be changed.
 	Observation *netspec.Observation
 	// Restarts the runner made because a process died or went wrong.
 	Restarts uint64

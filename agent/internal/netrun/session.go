@@ -271,10 +271,13 @@ func (s *session) poke() {
 	}
 }
 
-// status is what the talk has shown. The caller holds s.mu.
+// status is what the talk has shown: services that are not heard are not spoken for. The caller holds s.mu.
 func (s *session) status() Status {
-	out := Status{Err: s.err, Observation: s.seen, Restarts: s.restarts}
-	if s.connected && s.seen != nil && s.want != nil {
+	out := Status{Err: s.err, Restarts: s.restarts}
+	if s.connected {
+		out.Observation = s.seen
+	}
+	if out.Observation != nil && s.want != nil {
 		out.Answering = s.seen.GetAppliedGeneration() != 0 || s.seen.GetTriedGeneration() != 0
 		out.Applied = s.seen.GetAppliedGeneration() >= s.want.GetGeneration()
 		if out.Err == nil {

@@ -242,7 +242,30 @@ type Router struct {
 	Evicting      bool   `row:"41"`
 	// Connected says that its host has plugged its NICs in.
 	Connected bool `row:"42"`
-	Unknown   Unknown
+
+	// Checks are what its host told last of each thing that it is made of; none while it has no host.
+	Checks  []RouterCheck `row:"43"`
+	Unknown Unknown
+}
+
+// CheckStatus is what a check found.
+type CheckStatus uint8
+
+// Results of a check.
+const (
+	CheckUnknown CheckStatus = iota
+	CheckPassed
+	CheckFailed
+)
+
+func (s CheckStatus) String() string { return [...]string{"UNKNOWN", "SUCCESS", "FAILED"}[s] }
+
+// RouterCheck is how one thing of a router is.
+type RouterCheck struct {
+	Name    string      `row:"1"`
+	Status  CheckStatus `row:"2"`
+	Details string      `row:"3"`
+	Since   time.Time   `row:"4"` // of the status
 }
 
 // NIC joins a VM to a network.

@@ -80,7 +80,7 @@ func (a *Area) foldRouter(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *h
 	if v := s.GetVersion(); v != "" {
 		rt.Version = bounded(v)
 	}
-	rt.Error = trouble(o)
+	rt.Error, rt.Checks = trouble(o), examine(tx.Now(), rt.Checks, o.GetError(), s, rt.State == cloud.VMRunning)
 	if rt.Retiring {
 		return a.foldRetiring(tx, n, rt, max(o.GetLinksGeneration(), settled))
 	}

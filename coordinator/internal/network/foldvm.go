@@ -16,7 +16,7 @@ const restartPause = 10 * time.Second
 
 // foldSystemVM reads what a host says about a router that is a system VM there. settled is the host's settled generation.
 func (a *Area) foldSystemVM(tx *store.Tx, n *cloud.Network, rt *cloud.Router, o *hostspec.SystemVMObservation, settled uint64) error {
-	rt.Connected = o.GetConnected()
+	rt.Connected, rt.Checks = o.GetConnected(), examineVM(tx.Now(), rt, o)
 	if v := o.GetImageVersion(); v != "" {
 		rt.ImageVersion = bounded(v)
 	}

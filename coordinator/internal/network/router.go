@@ -108,9 +108,8 @@ func gone(r store.Reader, id cloud.ID) bool {
 }
 
 // Tend is the slow pass of this area: it collects idle networks, moves routers off dead hosts and those that go into
-// maintenance, homes routers that found
-// no host, and finishes what waited for a host that is gone. The leader calls it every few seconds; a call that finds
-// nothing to do writes nothing.
+// maintenance, homes routers that found no host, raises alerts about those that do not work, and finishes what waited for a
+// host that is gone. The leader calls it every few seconds; a call that finds nothing to do writes nothing.
 func (a *Area) Tend(tx *store.Tx) error {
 	if err := a.collect(tx); err != nil {
 		return err
@@ -122,6 +121,9 @@ func (a *Area) Tend(tx *store.Tx) error {
 		return err
 	}
 	if err := a.tendStandbys(tx); err != nil {
+		return err
+	}
+	if err := tellSick(tx); err != nil {
 		return err
 	}
 	for n := range tables.Networks.By(tx, "leaving", nil) {

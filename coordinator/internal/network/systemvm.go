@@ -173,6 +173,7 @@ func (a *Area) unhome(tx *store.Tx, rt *cloud.Router) error {
 	}
 	rt.HostID, rt.PodID, rt.PoolID, rt.ControlIP = cloud.ID{}, cloud.ID{}, cloud.ID{}, netip.Addr{}
 	rt.Connected, rt.Evicting, rt.ForcedStop, rt.Retiring, rt.VNCPort = false, false, false, false, 0
+	rt.Checks = nil
 	return nil
 }
 

@@ -29,7 +29,7 @@ const newerRoles = `addGuestOs=r addImageStore=r addLdapConfiguration=r addUserT
 cancelHostAsDegraded=r createAffinityGroup=rdau createHostJoinToken=r createRole=r createRolePermission=r
 declareHostAsDegraded=r dedicateCluster=r dedicateGuestVlanRange=r dedicateHost=r dedicatePod=r dedicatePublicIpRange=r dedicateZone=r deleteAffinityGroup=rdau deleteAlerts=r
 deleteEvents=rdau deleteHostJoinToken=r deleteImageStore=r deleteLdapConfiguration=r deleteRole=r deleteRolePermission=r
-deleteUserData=rdau deleteUserFromProject=rdau disableRole=r enableRole=r generateAlert=r getUserKeys=rdau getVirtualMachineUserData=rdau importLdapUsers=r importRole=r ldapCreateAccount=r
+deleteUserData=rdau deleteUserFromProject=rdau disableRole=r enableRole=r generateAlert=r getRouterHealthCheckResults=r getUserKeys=rdau getVirtualMachineUserData=rdau importLdapUsers=r importRole=r ldapCreateAccount=r
 linkAccountToLdap=ra linkDomainToLdap=r linkUserDataToTemplate=rdau listAffinityGroupTypes=rdau listAffinityGroups=rdau listAlertTypes=r listConfigurationGroups=r
 listDedicatedClusters=r listDedicatedGuestVlanRanges=r listDedicatedHosts=r listDedicatedPods=r listDedicatedZones=r listHostJoinTokens=r listHostTags=r listImageStores=rd listLdapConfigurations=rdau
 listLdapUsers=r listNetworkIsolationMethods=r listNics=rdau listRolePermissions=r listRoles=rda listStorageProviders=r

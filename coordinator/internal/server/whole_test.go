@@ -83,6 +83,12 @@ func (w *whole) fill() {
 	})
 	edit(w.world, tables.Routers, e["router"], func(r *cloud.Router) {
 		r.Placement, r.HostID, r.Error, r.State, r.ControlIP = cloud.InVM, f["host"], "it has no room", cloud.VMRunning, ip("169.254.0.9")
+		since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		r.Checks = []cloud.RouterCheck{
+			{Name: "host", Status: cloud.CheckPassed, Since: since},
+			{Name: "firewall", Status: cloud.CheckFailed, Details: "it has no room", Since: since},
+			{Name: "dns", Since: since},
+		}
 	})
 	edit(w.world, tables.Hosts, f["host"], func(h *cloud.Host) {
 		h.ResourceState, h.Status, h.CPUs, h.CPUMHz = cloud.HostEnabled, cloud.HostUp, 4, 2000
@@ -145,6 +151,9 @@ func TestProjectsRowsInFull(t *testing.T) {
 		if list == "listTemplates" {
 			params = append(params, "templatefilter", "self")
 		}
+		if list == "listRouters" {
+			params = append(params, "fetchhealthcheckresults", "true", "healthchecksfailed", "true")
+		}
 		a := w.golden("root", list+"-whole", params...)
 		c, _ := w.registry.Find(list)
 		rows := a.list(c.Object)
@@ -162,6 +171,7 @@ func TestProjectsRowsInFull(t *testing.T) {
 	}
 	w.golden("root", "listNics-whole", "virtualmachineid", w.project["virtualmachine"].String())
 	w.golden("root", "listSystemVms-whole")
+	w.golden("root", "getRouterHealthCheckResults-whole", "routerid", w.project["router"].String(), "performfreshchecks", "true")
 	w.golden("root", "updateResourceCount-whole", "domainid", w.callers["user"].DomainID.String(), "projectid", project, "resourcetype", "0")
 	w.golden("root", "updateResourceCount-account", "domainid", w.callers["user"].DomainID.String(), "account", "user", "resourcetype", "0")
 	w.update(func(tx *store.Tx) error {

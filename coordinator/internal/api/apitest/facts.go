@@ -96,8 +96,8 @@ func (c *Cloud) CheckSDK(command string, a *Answer) {
 }
 
 // undecodable are answers that the SDK takes for something else than every server of CloudStack gives: the list of counts
-// stands under the name of the count.
-var undecodable = map[string]bool{"updateResourceCount": true}
+// stands under the name of the count, and health checks are objects, not texts.
+var undecodable = map[string]bool{"updateResourceCount": true, "getRouterHealthCheckResults": true}
 
 // DecodeSDK lists what the SDK would stumble over, and the fields that it does not know and so loses, as "Type.field".
 func DecodeSDK(command string, object map[string]any) (bad, lost []string) {

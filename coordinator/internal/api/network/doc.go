@@ -16,7 +16,7 @@ type Deps struct{ Area *area.Area }
 func Commands(d Deps) []api.Command {
 	h := handlers{d}
 	return []api.Command{
-		h.create(), h.list(), h.update(), h.delete(), h.restart(), h.listRouters(), h.startRouter(), h.stopRouter(), h.rebootRouter(),
+		h.create(), h.list(), h.update(), h.delete(), h.restart(), h.listRouters(), routerHealth(), h.startRouter(), h.stopRouter(), h.rebootRouter(),
 		h.destroyRouter(), h.changeServiceForRouter(), h.upgradeRouterTemplate(), listSystemVMs(), h.startSystemVM(), h.stopSystemVM(),
 		h.rebootSystemVM(), h.destroySystemVM(), h.changeServiceForSystemVM(), h.scaleSystemVM(), h.migrateSystemVM(),
 	}

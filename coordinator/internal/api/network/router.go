@@ -20,49 +20,51 @@ type RouterAnswer struct {
 	Name    string   `json:"name" doc:"its name"`
 	Account string   `json:"account,omitempty" doc:"owner of its network"`
 	api.InProject
-	DomainID          cloud.ID    `json:"domainid" doc:"domain of the owner"`
-	Domain            string      `json:"domain" doc:"name of that domain"`
-	ZoneID            cloud.ID    `json:"zoneid" doc:"its zone"`
-	ZoneName          string      `json:"zonename" doc:"name of the zone"`
-	PodID             cloud.ID    `json:"podid,omitempty" doc:"pod of its host"`
-	HostID            cloud.ID    `json:"hostid,omitempty" doc:"host it runs on"`
-	HostName          string      `json:"hostname,omitempty" doc:"name of that host"`
-	State             string      `json:"state" doc:"Starting, Running, Stopping or Stopped"`
-	HostControlState  string      `json:"hostcontrolstate,omitempty" doc:"what the host last said is wrong with it"`
-	Created           api.Time    `json:"created" doc:"when it was made"`
-	DNS1              netip.Addr  `json:"dns1,omitempty" doc:"resolver it forwards to"`
-	DNS2              netip.Addr  `json:"dns2,omitempty" doc:"the second one"`
-	NetworkDomain     string      `json:"networkdomain,omitempty" doc:"DNS domain of its network"`
-	Gateway           netip.Addr  `json:"gateway,omitempty" doc:"gateway on its public side"`
-	PublicIP          netip.Addr  `json:"publicip,omitempty" doc:"its source NAT address"`
-	PublicMAC         string      `json:"publicmacaddress,omitempty" doc:"MAC address of its public side"`
-	PublicNetmask     string      `json:"publicnetmask,omitempty" doc:"netmask of its public side"`
-	PublicNetworkID   cloud.ID    `json:"publicnetworkid,omitempty" doc:"the public network"`
-	GuestIPAddress    netip.Addr  `json:"guestipaddress,omitempty" doc:"its address in the guest network"`
-	GuestMACAddress   string      `json:"guestmacaddress,omitempty" doc:"MAC address in the guest network"`
-	GuestNetmask      string      `json:"guestnetmask,omitempty" doc:"netmask of the guest network"`
-	GuestNetworkID    cloud.ID    `json:"guestnetworkid" doc:"its network"`
-	GuestNetworkName  string      `json:"guestnetworkname,omitempty" doc:"name of that network"`
-	Hypervisor        string      `json:"hypervisor" doc:"KVM"`
-	VPCID             string      `json:"vpcid" doc:"empty: no router of a VPC"`
-	IsRedundantRouter bool        `json:"isredundantrouter" doc:"false"`
-	RedundantState    string      `json:"redundantstate" doc:"UNKNOWN"`
-	Role              string      `json:"role" doc:"VIRTUAL_ROUTER"`
-	Version           string      `json:"version,omitempty" doc:"version of its image when it is a system VM, else of its network services"`
-	RequiresUpgrade   bool        `json:"requiresupgrade" doc:"a system VM that runs from another image than the present one"`
-	LinkLocalIP       netip.Addr  `json:"linklocalip,omitempty" doc:"control address of a system VM, of its host only"`
-	LinkLocalMAC      string      `json:"linklocalmacaddress,omitempty" doc:"MAC address of its control leg"`
-	LinkLocalNetmask  string      `json:"linklocalnetmask,omitempty" doc:"netmask of control addresses"`
-	LinkLocalNetwork  cloud.ID    `json:"linklocalnetworkid,omitempty" doc:"the control network"`
-	TemplateID        cloud.ID    `json:"templateid,omitempty" doc:"image a system VM was booted from"`
-	TemplateName      string      `json:"templatename,omitempty" doc:"name of that image"`
-	TemplateVersion   string      `json:"templateversion,omitempty" doc:"version of that image as the running system VM tells it"`
-	SoftwareVersion   string      `json:"softwareversion,omitempty" doc:"version of its network services"`
-	OfferingID        cloud.ID    `json:"serviceofferingid,omitempty" doc:"size of a system VM"`
-	OfferingName      string      `json:"serviceofferingname,omitempty" doc:"name of that size"`
-	PodName           string      `json:"podname,omitempty" doc:"name of the pod"`
-	HealthFailed      bool        `json:"healthchecksfailed" doc:"it runs and something of it does not work"`
-	NIC               []routerNIC `json:"nic" doc:"its legs"`
+	DomainID          cloud.ID   `json:"domainid" doc:"domain of the owner"`
+	Domain            string     `json:"domain" doc:"name of that domain"`
+	ZoneID            cloud.ID   `json:"zoneid" doc:"its zone"`
+	ZoneName          string     `json:"zonename" doc:"name of the zone"`
+	PodID             cloud.ID   `json:"podid,omitempty" doc:"pod of its host"`
+	HostID            cloud.ID   `json:"hostid,omitempty" doc:"host it runs on"`
+	HostName          string     `json:"hostname,omitempty" doc:"name of that host"`
+	State             string     `json:"state" doc:"Starting, Running, Stopping or Stopped"`
+	HostControlState  string     `json:"hostcontrolstate,omitempty" doc:"what the host last said is wrong with it"`
+	Created           api.Time   `json:"created" doc:"when it was made"`
+	DNS1              netip.Addr `json:"dns1,omitempty" doc:"resolver it forwards to"`
+	DNS2              netip.Addr `json:"dns2,omitempty" doc:"the second one"`
+	NetworkDomain     string     `json:"networkdomain,omitempty" doc:"DNS domain of its network"`
+	Gateway           netip.Addr `json:"gateway,omitempty" doc:"gateway on its public side"`
+	PublicIP          netip.Addr `json:"publicip,omitempty" doc:"its source NAT address"`
+	PublicMAC         string     `json:"publicmacaddress,omitempty" doc:"MAC address of its public side"`
+	PublicNetmask     string     `json:"publicnetmask,omitempty" doc:"netmask of its public side"`
+	PublicNetworkID   cloud.ID   `json:"publicnetworkid,omitempty" doc:"the public network"`
+	GuestIPAddress    netip.Addr `json:"guestipaddress,omitempty" doc:"its address in the guest network"`
+	GuestMACAddress   string     `json:"guestmacaddress,omitempty" doc:"MAC address in the guest network"`
+	GuestNetmask      string     `json:"guestnetmask,omitempty" doc:"netmask of the guest network"`
+	GuestNetworkID    cloud.ID   `json:"guestnetworkid" doc:"its network"`
+	GuestNetworkName  string     `json:"guestnetworkname,omitempty" doc:"name of that network"`
+	Hypervisor        string     `json:"hypervisor" doc:"KVM"`
+	VPCID             string     `json:"vpcid" doc:"empty: no router of a VPC"`
+	IsRedundantRouter bool       `json:"isredundantrouter" doc:"false"`
+	RedundantState    string     `json:"redundantstate" doc:"UNKNOWN"`
+	Role              string     `json:"role" doc:"VIRTUAL_ROUTER"`
+	Version           string     `json:"version,omitempty" doc:"version of its image when it is a system VM, else of its network services"`
+	RequiresUpgrade   bool       `json:"requiresupgrade" doc:"a system VM that runs from another image than the present one"`
+	LinkLocalIP       netip.Addr `json:"linklocalip,omitempty" doc:"control address of a system VM, of its host only"`
+	LinkLocalMAC      string     `json:"linklocalmacaddress,omitempty" doc:"MAC address of its control leg"`
+	LinkLocalNetmask  string     `json:"linklocalnetmask,omitempty" doc:"netmask of control addresses"`
+	LinkLocalNetwork  cloud.ID   `json:"linklocalnetworkid,omitempty" doc:"the control network"`
+	TemplateID        cloud.ID   `json:"templateid,omitempty" doc:"image a system VM was booted from"`
+	TemplateName      string     `json:"templatename,omitempty" doc:"name of that image"`
+	TemplateVersion   string     `json:"templateversion,omitempty" doc:"version of that image as the running system VM tells it"`
+	SoftwareVersion   string     `json:"softwareversion,omitempty" doc:"version of its network services"`
+	OfferingID        cloud.ID   `json:"serviceofferingid,omitempty" doc:"size of a system VM"`
+	OfferingName      string     `json:"serviceofferingname,omitempty" doc:"name of that size"`
+	PodName           string     `json:"podname,omitempty" doc:"name of the pod"`
+	HealthFailed      bool       `json:"healthchecksfailed" doc:"something of it does not work: one of its health checks failed"`
+	// HealthChecks are told where they are asked for.
+	HealthChecks []healthCheck `json:"healthcheckresults,omitempty" doc:"its health checks, with fetchhealthcheckresults=true"`
+	NIC          []routerNIC   `json:"nic" doc:"its legs"`
 }
 
 type routerNIC struct {
@@ -95,7 +97,7 @@ func viewRouter(r store.Reader, rt *cloud.Router) RouterAnswer {
 	if p, ok := tables.Pods.Get(r, rt.PodID); ok {
 		a.PodName = p.Name
 	}
-	a.SoftwareVersion, a.HealthFailed = rt.Version, rt.State == cloud.VMRunning && rt.Error != ""
+	a.SoftwareVersion, a.HealthFailed = rt.Version, area.Sick(r, rt)
 	a.legs(r, rt)
 	if rt.Placement == cloud.InVM {
 		a.systemVM(r, rt)
@@ -172,6 +174,7 @@ type listRoutersParams struct {
 	VPCID     string   `api:"vpcid" type:"uuid" doc:"the router of this VPC"`
 	ZoneID    cloud.ID `api:"zoneid" ref:"zone" doc:"routers of this zone"`
 	Failed    *bool    `api:"healthchecksfailed" since:"4.14" doc:"routers of which something does not work, or the others"`
+	Checks    bool     `api:"fetchhealthcheckresults" since:"4.14" doc:"true: the health checks of each are told"`
 }
 
 func (h handlers) listRouters() api.Command {
@@ -191,14 +194,22 @@ func (h handlers) listRouters() api.Command {
 				case one:
 					rows = tables.Routers.By(c.Read, "account", store.K(account))
 				}
-				return filter(rows, p.keeps), nil
+				return filter(rows, func(rt *cloud.Router) bool {
+					return p.keeps(rt) && (p.Failed == nil || *p.Failed == area.Sick(c.Read, rt))
+				}), nil
 			},
 			Owner: func(_ *api.Call, rt *cloud.Router) api.Owner {
 				return api.Owner{Account: rt.AccountID, Domain: rt.DomainID}
 			},
 			Keyword: func(rt *cloud.Router) string { return rt.Name },
 			Less:    func(a, b *cloud.Router) int { return cmp.Compare(a.Number, b.Number) },
-			View:    func(c *api.Call, rt *cloud.Router) RouterAnswer { return viewRouter(c.Read, rt) },
+			ViewFor: func(c *api.Call, p *listRoutersParams, rt *cloud.Router) RouterAnswer {
+				a := viewRouter(c.Read, rt)
+				if p.Checks {
+					a.HealthChecks = viewChecks(c.Read, rt)
+				}
+				return a
+			},
 		}),
 	}
 }
@@ -207,6 +218,5 @@ func (p *listRoutersParams) keeps(rt *cloud.Router) bool {
 	id := func(want, has cloud.ID) bool { return want.IsZero() || want == has }
 	return id(p.ID, rt.ID) && id(p.HostID, rt.HostID) && id(p.NetworkID, rt.NetworkID) && id(p.PodID, rt.PodID) && id(p.ZoneID, rt.ZoneID) &&
 		(p.Name == "" || p.Name == rt.Name) && (p.State == "" || strings.EqualFold(p.State, rt.State.String())) &&
-		(p.Version == "" || p.Version == rt.Version || p.Version == rt.ImageVersion) &&
-		(p.Failed == nil || *p.Failed == (rt.State == cloud.VMRunning && rt.Error != ""))
+		(p.Version == "" || p.Version == rt.Version || p.Version == rt.ImageVersion)
 }

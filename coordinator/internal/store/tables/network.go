@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -201,6 +202,13 @@ var Routers = store.Define(store.Def[cloud.Router]{
 		}},
 		{Name: "homeless", Key: func(r *cloud.Router) store.Key {
 			if !r.HostID.IsZero() || r.State != cloud.VMStarting && r.State != cloud.VMStopping {
+				return nil
+			}
+			return store.K(r.ZoneID)
+		}},
+		// In charge of a network, and not known to be wholly well.
+		{Name: "unwell", Key: func(r *cloud.Router) store.Key {
+			if r.Standby || !slices.ContainsFunc(r.Checks, func(c cloud.RouterCheck) bool { return c.Status != cloud.CheckPassed }) {
 				return nil
 			}
 			return store.K(r.ZoneID)
