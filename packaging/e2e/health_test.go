@@ -9,13 +9,13 @@ import (
 	"github.com/wispcloud/wisp/packaging/api"
 )
 
-// testRouterFails takes the packet filter's program away from the router's host: the router still runs, its firewall cannot
-// be looked after, and the API says so until the program is back.
+// testRouterFails flushes the router's firewall where the packet filter's program is taken away: the router still runs, its
+// firewall cannot be mended, and the API says so until the program is back.
 func (w *real) testRouterFails(t *testing.T) {
 	h := w.routerHost(t)
 	const program = "$(readlink -f $(command -v iptables-save))"
 	await(t, 20*time.Second, "the router to be well", func(ctx context.Context) error { return w.checks(ctx, "SUCCESS", "false") })
-	mustExec(t, h, "sh", "-c", "mount --bind $(command -v false) "+program)
+	mustExec(t, h, "sh", "-c", "p="+program+"; cp $p /run/kept && mount --bind /bin/false $p && ip netns exec $(ls /run/netns) /run/kept iptables -F")
 	broken := true
 	defer func() {
 		if broken {
@@ -24,7 +24,7 @@ func (w *real) testRouterFails(t *testing.T) {
 	}()
 	began := time.Now()
 	await(t, 20*time.Second, "the firewall to fail", func(ctx context.Context) error { return w.checks(ctx, "FAILED", "true") })
-	t.Logf("a firewall that cannot be looked after was told after %.1f s", time.Since(began).Seconds())
+	t.Logf("a firewall that cannot be mended was told after %.1f s", time.Since(began).Seconds())
 	mustExec(t, h, "sh", "-c", "umount "+program)
 	broken = false
 	await(t, 20*time.Second, "the router to be well again", func(ctx context.Context) error { return w.checks(ctx, "SUCCESS", "false") })

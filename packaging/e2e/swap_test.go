@@ -32,6 +32,7 @@ cd /run/netns; echo *`
 func (w *real) testSwapKilled(t *testing.T, a, b *guest) {
 	h := w.routerHost(t)
 	before := w.machinery(t)
+	heard := w.hearAnnouncements(t, h)
 	guests := domains(t, w.lab.Host(1)) + domains(t, w.lab.Host(2))
 	for _, g := range []*guest{a, b} {
 		await(t, time.Minute, "the ssh of "+g.name, func(ctx context.Context) error {
@@ -66,6 +67,7 @@ func (w *real) testSwapKilled(t *testing.T, a, b *guest) {
 		}
 		t.Logf("killed when %s (%s): %.1f s", p.moment, there, time.Since(began).Seconds())
 	}
+	w.checkAnnounced(t, heard())
 	if now := domains(t, w.lab.Host(1)) + domains(t, w.lab.Host(2)); now != guests {
 		t.Errorf("guests were started anew: %q, before %q", now, guests)
 	}
@@ -148,4 +150,75 @@ func (w *real) awaitMachinery(t *testing.T, want map[string]string) {
 		}
 		return nil
 	})
+}
+
+// hearAnnouncements listens on a host for what tells neighbours and switches that an address has come to another port: ARP
+// requests and replies to everybody whose sender and target are the same (RFC 5227, section 3). heard ends it.
+func (w *real) hearAnnouncements(t *testing.T, h *lab.Host) (heard func() string) {
+	t.Helper()
+	cmd, err := h.Command(t.Context(), "python3", "-u", "-c", `
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+print("listening")
+while True:
+    f, where = s.recvfrom(100)
+    if where[0] in ("wbr1", "cloudbr1") and f[:6] == b"\xff" * 6 and f[28:32] == f[38:42] and f[6:12] == f[22:28]:
+        print(where[0], f[21], socket.inet_ntoa(f[28:32]), f[22:28].hex(":"))
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); err != nil || line != "listening\n" {
+		t.Fatalf("the listener: %q, %v", line, err)
+	}
+	text := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(lines)
+		text <- string(b)
+	}()
+	return func() string {
+		_ = cmd.Cancel()
+		_ = cmd.Wait()
+		return <-text
+	}
+}
+
+// checkAnnounced expects the gateway in the guests' bridge and each public address in the public one, asked for and answered.
+func (w *real) checkAnnounced(t *testing.T, heard string) {
+	t.Helper()
+	routers, err := api.List[struct {
+		Gateway   string `json:"guestipaddress"`
+		MAC       string `json:"guestmacaddress"`
+		PublicMAC string `json:"publicmacaddress"`
+	}](t.Context(), w.admin, "listRouters", "router", nil)
+	if err != nil || len(routers) != 1 {
+		t.Fatalf("routers: %v, %v", routers, err)
+	}
+	addresses, err := api.List[struct {
+		IP string `json:"ipaddress"`
+	}](t.Context(), w.admin, "listPublicIpAddresses", "publicipaddress", api.Params{"associatednetworkid": w.ids["network hello-net"]})
+	if err != nil || len(addresses) < 2 {
+		t.Fatalf("addresses: %v, %v", addresses, err)
+	}
+	r := routers[0]
+	var want []string
+	for _, operation := range []string{"1", "2"} {
+		want = append(want, strings.Join([]string{"wbr1", operation, r.Gateway, r.MAC}, " "))
+		for _, a := range addresses {
+			want = append(want, strings.Join([]string{"cloudbr1", operation, a.IP, r.PublicMAC}, " "))
+		}
+	}
+	for _, line := range want {
+		if !strings.Contains(heard, line+"\n") {
+			t.Errorf("no new namespace announced %q; heard was\n%s", line, heard)
+		}
+	}
 }

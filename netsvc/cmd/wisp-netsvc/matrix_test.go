@@ -29,6 +29,7 @@ func TestMatrix(t *testing.T) {
 	})
 	p := matrix.NewPeer(t, func() (net.Conn, error) { return net.Dial("unix", socket) })
 	matrix.Run(t, w, p)
+	t.Run("plugged in", func(t *testing.T) { matrix.Announced(t, w, p, w.Plug) })
 	p.Cut()
 	matrix.Check(t, w)
 }

@@ -113,6 +113,20 @@ func (w *World) PlugTaps() []string {
 	return names
 }
 
+// Plug takes the carrier from the gateway's and the public leg of a router that is a namespace, as an agent does with the
+// one that is not in charge, or gives it back.
+func (w *World) Plug(in bool) {
+	for i, leg := range Legs() {
+		switch {
+		case leg.Isolated:
+		case in:
+			w.raise(portName(i), leg)
+		default:
+			w.Fabric.Must("ip", "link", "set", portName(i), "nomaster", "down")
+		}
+	}
+}
+
 func portName(i int) string { return "leg" + string(rune('0'+i)) }
 
 func (w *World) raise(port string, leg Leg) {
