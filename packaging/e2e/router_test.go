@@ -55,6 +55,7 @@ func TestRouterVMMishaps(t *testing.T) {
 		{name: "kernel panic", do: a.panicKernel, anew: true},
 		{name: "image damaged", do: a.damageImage, anew: true},
 		{name: "channel cut", do: a.cutChannel},
+		{name: "channel's socket removed", do: a.removeSocket},
 		{name: "host without power", do: a.cutPower, anew: true, guestAnew: true},
 	} {
 		t.Run(m.name, func(t *testing.T) {
@@ -370,8 +371,7 @@ func (a *appliance) damageImage(t *testing.T) {
 // cutChannel has QEMU close the host's end of the channel, with the connection on it, and make it anew. QEMU binds the new
 // socket before it removes the old one by its path, so the way back to the path is by another one.
 func (a *appliance) cutChannel(t *testing.T) {
-	socket := strings.TrimSpace(mustExec(t, a.host, "sh", "-c",
-		"virsh -q dumpxml "+a.name+" | sed -n \"s/.*path='\\([^']*\\)'.*/\\1/p\" | grep -m 1 "+a.id+".sock"))
+	socket := a.socket(t)
 	const interrupted = "channel to system vm is interrupted"
 	was := a.told(interrupted)
 	for _, path := range []string{socket + ".other", socket} {
@@ -379,6 +379,24 @@ func (a *appliance) cutChannel(t *testing.T) {
 			"chardev-change charchannel0 socket,path="+path+",server=on,wait=off")
 	}
 	a.awaitTold(t, interrupted, was)
+}
+
+func (a *appliance) socket(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSpace(mustExec(t, a.host, "sh", "-c",
+		"virsh -q dumpxml "+a.name+" | sed -n \"s/.*path='\\([^']*\\)'.*/\\1/p\" | grep -m 1 "+a.id+".sock"))
+}
+
+// removeSocket takes away the host's end of the channel for good: whoever is connected stays so, and the next agent finds
+// nothing to connect to.
+func (a *appliance) removeSocket(t *testing.T) {
+	const gone = "socket of channel to system vm is gone"
+	was := a.told(gone)
+	mustExec(t, a.host, "rm", a.socket(t))
+	if err := a.host.KillAgent(t.Context(), 9); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitTold(t, gone, was)
 }
 
 // cutPower pulls the host's plug, and puts it in again.

@@ -172,7 +172,7 @@ func (p *Program) openServices(taken netrun.Memory, changed func()) (host.Servic
 	c := netrun.Config{
 		Binary: binary, Taken: taken, RunDir: filepath.Join(p.config.RunDir, "netsvc"),
 		LogDir: filepath.Join(p.config.DataDir, "netsvc"), NamespacePath: fabric.NamespacePath,
-		Scopes: systemd == nil, Changed: changed, Log: p.log.With("part", "netrun"),
+		Reopen: p.libvirt.Reopen, Scopes: systemd == nil, Changed: changed, Log: p.log.With("part", "netrun"),
 	}
 	if c.Scopes {
 		// The journal takes what they print.

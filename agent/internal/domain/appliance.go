@@ -2,6 +2,7 @@ package domain
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,6 +52,90 @@ func makeChannel(s *System) error {
 	}
 	if err := os.MkdirAll(filepath.Dir(s.Channel), 0o711); err != nil {
 		return fmt.Errorf("make channel directory: %w", err)
+	}
+	return nil
+}
+
+// Reopen has the host's end of a running appliance's port made anew, for when its socket is not there any more. Whoever is
+// connected to it loses the connection; the guest's end stays.
+func (l *Libvirt) Reopen(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, askDeadline)
+	defer cancel()
+	err := l.with(ctx, l.work, id, func(v *libvirt.Libvirt, d libvirt.Domain) error {
+		text, err := v.DomainGetXMLDesc(d, 0)
+		if err != nil {
+			return err
+		}
+		var live libvirtxml.Domain
+		if err := live.Unmarshal(text); err != nil {
+			return fmt.Errorf("read domain xml: %w", err)
+		}
+		device, path, err := portOf(&live)
+		if err != nil {
+			return err
+		}
+		if err := makeChannel(&System{Channel: path}); err != nil {
+			return err
+		}
+		// QEMU binds the new socket before it removes the old one by its path: the way back to a path is by another one.
+		for _, at := range []string{path + ".new", path} {
+			command, err := changeSocket(device, at)
+			if err != nil {
+				return err
+			}
+			answer, err := v.QEMUDomainMonitorCommand(d, command, 0)
+			if err != nil {
+				return err
+			}
+			if err := monitorError(answer); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reopen channel of system vm %s: %w", id, err)
+	}
+	return nil
+}
+
+// portOf finds QEMU's name of the device behind an appliance's port, and the socket.
+func portOf(live *libvirtxml.Domain) (device, path string, err error) {
+	if live.Devices != nil {
+		for _, c := range live.Devices.Channels {
+			if c.Target == nil || c.Target.VirtIO == nil || c.Target.VirtIO.Name != ChannelName {
+				continue
+			}
+			if c.Alias == nil || c.Source == nil || c.Source.UNIX == nil {
+				break
+			}
+			return "char" + c.Alias.Name, c.Source.UNIX.Path, nil
+		}
+	}
+	return "", "", fmt.Errorf("the domain has no port %s on a unix socket", ChannelName)
+}
+
+// changeSocket is QEMU's command chardev-change (QMP) for a socket that listens at a path.
+func changeSocket(device, path string) (string, error) {
+	type m = map[string]any
+	b, err := json.Marshal(m{"execute": "chardev-change", "arguments": m{"id": device, "backend": m{"type": "socket", "data": m{
+		"addr": m{"type": "unix", "data": m{"path": path}}, "server": true, "wait": false,
+	}}}})
+	return string(b), err
+}
+
+// monitorError is what QEMU refuses a command with.
+func monitorError(answer string) error {
+	var a struct {
+		Error *struct {
+			Desc string `json:"desc"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal([]byte(answer), &a); err != nil {
+		return fmt.Errorf("read qemu's answer: %w", err)
+	}
+	if a.Error != nil {
+		return fmt.Errorf("qemu: %s", a.Error.Desc)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -32,6 +33,8 @@ const (
 	// A machine that boots does not answer: there is nobody to be hurried.
 	firstRedial = 100 * time.Millisecond
 	lastRedial  = 2 * time.Second
+	// The socket is there as soon as the machine runs. When it was missed that often in a row, it will not come by itself.
+	missesToReopen = 4
 )
 
 // Feed tells which system VMs run, by id, and what their services shall do. All others are not talked to any more.
@@ -89,9 +92,10 @@ func (r *Runner) Forget(id string) error {
 
 func (c *channel) run(ctx context.Context) {
 	pause := firstRedial
+	var socket lostSocket
 	for ctx.Err() == nil {
 		begin := time.Now()
-		err := c.attend(ctx)
+		err := socket.mend(ctx, c, c.attend(ctx))
 		if ctx.Err() != nil {
 			return
 		}
@@ -112,6 +116,26 @@ func (c *channel) run(ctx context.Context) {
 		}
 		pause = min(2*pause, lastRedial)
 	}
+}
+
+// lostSocket counts how often the socket of a running machine was missed in a row.
+type lostSocket struct {
+	misses int
+	// failed is why it could not be made anew.
+	failed error
+}
+
+// mend takes the end of an attempt, has the socket made anew when it is gone, and returns what there is to say.
+func (s *lostSocket) mend(ctx context.Context, c *channel, err error) error {
+	if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
+		*s = lostSocket{}
+		return err
+	}
+	if s.misses++; s.misses == missesToReopen && c.config.Reopen != nil {
+		c.config.Log.Warn("socket of channel to system vm is gone; having it made anew", "vm", c.id, "error", err)
+		*s = lostSocket{failed: c.config.Reopen(ctx, c.id)}
+	}
+	return errors.Join(err, s.failed)
 }
 
 // attend is one session's life.

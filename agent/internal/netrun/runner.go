@@ -41,6 +41,8 @@ type Config struct {
 	Silence time.Duration
 	// CheckEvery is how often a process and its namespace are looked at; 0 means 3 s.
 	CheckEvery time.Duration
+	// Reopen has the socket of a running system VM's channel made anew; nil leaves it.
+	Reopen func(ctx context.Context, id string) error
 	// Changed is called when something about a network's services changed; it must not block.
 	Changed func()
 	Log     *slog.Logger

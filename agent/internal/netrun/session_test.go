@@ -1,11 +1,14 @@
 package netrun
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,4 +223,39 @@ func TestFeed(t *testing.T) {
 		s := runner.FeedStatus(network)
 		return s.Observation.GetAppliedGeneration() == 2, s.Err
 	})
+}
+
+// TestChannelReopened takes the socket of a system VM away for good: it is made anew, once, and where that fails the status
+// says why.
+func TestChannelReopened(t *testing.T) {
+	a := newAppliance(t)
+	var asked atomic.Int32
+	config := Config{
+		RunDir: t.TempDir(), Changed: func() {}, Log: slog.New(slog.DiscardHandler), CheckEvery: 50 * time.Millisecond, Silence: time.Minute,
+		Reopen: func(_ context.Context, id string) error {
+			if id != network {
+				t.Errorf("asked to reopen %s", id)
+			}
+			if asked.Add(1) == 1 {
+				return errors.New("qemu: no such device")
+			}
+			a.up()
+			return nil
+		},
+	}
+	runner, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runner.Close()
+	_ = a.l.Close() // removes the socket, too
+	runner.Feed(map[string]Channel{network: {Socket: a.path, Spec: withGuests(4)}})
+	poll(t, "the reason", func() (bool, any) {
+		s := runner.FeedStatus(network)
+		return s.Err != nil && strings.Contains(s.Err.Error(), "no such file") && strings.Contains(s.Err.Error(), "no such device"), s
+	})
+	poll(t, "the spec", func() (bool, any) { s := runner.FeedStatus(network); return s.Applied, s })
+	if n := asked.Load(); n != 2 {
+		t.Errorf("reopened %d times", n)
+	}
 }
