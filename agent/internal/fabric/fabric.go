@@ -56,6 +56,10 @@ type Want struct {
 	Running map[string]bool
 	// Keep are the ids of networks that are not in Networks but must be left as they are.
 	Keep map[string]bool
+	// Used are bridges that machines have links in. Those of no wanted network are left with what is in them.
+	Used map[string]bool
+	// Unsure: no network is removed yet, because who uses what is not known.
+	Unsure bool
 }
 
 // Result of one network.
@@ -254,7 +258,7 @@ func (f *Fabric) sweep(shot *snapshot, want Want, kept map[string]bool) error {
 	var errs []error
 	for _, bridges := range []bool{false, true} {
 		for name, l := range shot.byName {
-			if !shot.ours(l) || kept[name] || (l.Type() == string(Bridge)) != bridges || f.spared(l, want) {
+			if !shot.ours(l) || kept[name] || (l.Type() == string(Bridge)) != bridges || f.spared(shot, l, want, kept, wanted) {
 				continue
 			}
 			f.log.Info("removing link", "link", name, "was", l.Attrs().Alias)
@@ -268,7 +272,8 @@ func (f *Fabric) sweep(shot *snapshot, want Want, kept map[string]bool) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, id := range ids {
-		if kept[NamespaceName(id)] || want.Keep[netrun.NetworkOf(id)] {
+		network := netrun.NetworkOf(id)
+		if kept[NamespaceName(id)] || want.Keep[network] || want.Unsure && !wanted[network] {
 			continue
 		}
 		f.log.Info("removing namespace", "instance", id)
@@ -285,13 +290,18 @@ func (f *Fabric) sweep(shot *snapshot, want Want, kept map[string]bool) error {
 
 // spared says whether a link belongs to a network that is to be left alone. The alias names the network; shared
 // public bridges stay as long as anything is left alone.
-func (f *Fabric) spared(l netlink.Link, want Want) bool {
-	if len(want.Keep) == 0 {
-		return false
+func (f *Fabric) spared(shot *snapshot, l netlink.Link, want Want, kept, wanted map[string]bool) bool {
+	bridge := l.Attrs().Name
+	if master := shot.byIndex[l.Attrs().MasterIndex]; master != nil {
+		bridge = master.Attrs().Name
+	}
+	if want.Used[bridge] && OwnBridge(bridge) && !kept[bridge] {
+		return true
 	}
 	var id string
 	if n, err := fmt.Sscanf(l.Attrs().Alias, "wisp network %s", &id); err == nil && n == 1 {
-		return want.Keep[netrun.NetworkOf(id)]
+		network := netrun.NetworkOf(id)
+		return want.Keep[network] || want.Unsure && !wanted[network]
 	}
-	return true
+	return want.Unsure || len(want.Keep) > 0
 }

@@ -50,6 +50,13 @@ func TapName(nicID string) string { return hashed("wtp", nicID) }
 // BridgeName is the name of a network's own bridge.
 func BridgeName(n *hostspec.Network) string { return bridgeName(n.GetNumber()) }
 
+// OwnBridge tells whether a name is that of some network's own bridge.
+func OwnBridge(name string) bool {
+	var number uint32
+	n, err := fmt.Sscanf(name, "wbr%d", &number)
+	return err == nil && n == 1 && name == bridgeName(number)
+}
+
 // NamespaceName is the name of the namespace of an instance of a network's services, below /run/netns.
 func NamespaceName(instance string) string { return "wisp-" + instance }
 

@@ -38,7 +38,7 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 			held[key.ID], problems[key.ID] = true, true
 		}
 	}
-	l.holdUsed(s, held)
+	want.Unsure, want.Used = l.holdUsed(s, want.Running, held)
 	// What goes keeps its links until its services have ended in order.
 	for id := range held {
 		want.Keep[id] = true
@@ -71,7 +71,7 @@ func (l *Loop) passNetwork(ctx context.Context) time.Duration {
 			delete(l.past, id)
 		}
 	}
-	removing := len(want.Keep)+ending > len(problems)
+	removing := len(want.Keep)+ending > len(problems) || want.Unsure || l.strays(s, want.Used)
 	if l.removing.Swap(removing) != removing {
 		l.config.Changed()
 	}
@@ -125,23 +125,46 @@ func instances(s *desired.State, results map[string]fabric.Result, running map[s
 }
 
 // holdUsed adds the networks that left the spec while a domain still has a link in them, and all of them until domains
-// were looked at.
-func (l *Loop) holdUsed(s *desired.State, held map[string]bool) {
+// were looked at, which is what unsure says. used are the bridges that domains have links in. Of networks that an earlier agent
+// made it is not known which bridge is whose: their services are held while a domain has a link in a bridge of none.
+func (l *Loop) holdUsed(s *desired.State, running, held map[string]bool) (unsure bool, used map[string]bool) {
 	b := l.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	looked := b.looked && b.computeAt >= s.Generation
-	bridges := map[string]bool{}
+	unsure, used = !b.looked || b.computeAt < s.Generation, map[string]bool{}
 	for _, d := range b.seen {
 		for _, name := range d.Bridges {
-			bridges[name] = true
+			used[name] = true
 		}
 	}
-	for id, n := range l.known(s) {
-		if !looked || bridges[fabric.BridgeName(n)] {
+	gone := l.known(s)
+	for id, n := range gone {
+		if unsure || used[fabric.BridgeName(n)] {
 			held[id] = true
 		}
 	}
+	stray := l.strays(s, used)
+	for id := range running {
+		network := netrun.NetworkOf(id)
+		if s.Networks[network] == nil && gone[network] == nil && (unsure || stray) {
+			held[network] = true
+		}
+	}
+	return unsure, used
+}
+
+// strays tells whether a bridge of a guest network is used that no network of the spec has.
+func (l *Loop) strays(s *desired.State, used map[string]bool) bool {
+	wanted := map[string]bool{}
+	for _, n := range s.Networks {
+		wanted[fabric.BridgeName(n)] = true
+	}
+	for name := range used {
+		if !wanted[name] && fabric.OwnBridge(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // known are networks this loop made that left the spec, remembered until they are removed.
@@ -174,6 +197,9 @@ func (l *Loop) putNetworks(results map[string]fabric.Result, err error, generati
 	if results != nil {
 		changed = changed || b.networkAt != generation
 		b.networks, b.networkAt, b.networkLooked = results, generation, begin
+		for id := range results {
+			b.networkSince(id) // the patience with the services of several networks passes at one time
+		}
 		for id := range b.since {
 			if _, ok := results[id]; !ok {
 				delete(b.since, id)
