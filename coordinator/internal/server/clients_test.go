@@ -52,6 +52,36 @@ try:
     d.get_key_pair("nothing")
 except Exception as e:
     out["libcloud error"] = type(e).__name__
+
+# Each thing twice: the second time it is refused, and there is one.
+c = CloudStack(endpoint=endpoint, key=key, secret=secret, poll_interval=0.1, fetch_result=True)
+person = dict(email="ann@example.org", firstname="Ann", lastname="Acme", password="correct-horse-1")
+root = c.listDomains(name="ROOT")["domain"][0]["id"]
+for noun, make, params, rows, find in (
+    ("domain", "createDomain", dict(name="acme"), "listDomains", dict(name="acme")),
+    ("account", "createAccount", dict(username="ann", accounttype=0, **person), "listAccounts", dict(name="ann", listall=True)),
+    ("user", "createUser", dict(username="bob", account="ann", domainid=root, **person), "listUsers", dict(username="bob", listall=True)),
+    ("project", "createProject", dict(name="web", displaytext="the web shop"), "listProjects", dict(name="web")),
+    ("affinitygroup", "createAffinityGroup", dict(name="apart", type="host anti-affinity"), "listAffinityGroups", dict(name="apart")),
+    ("sshkeypair", "registerSSHKeyPair", dict(name="ann", publickey="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5+mlqhTnSCEW3Hn7ZUzHZ+8cO2BHrCVGbCLrLw6jgO x@y"),
+     "listSSHKeyPairs", dict(name="ann")),
+):
+    getattr(c, make)(**params)
+    try:
+        getattr(c, make)(**params)
+        again = "made twice"
+    except CloudStackApiException as e:
+        again = e.error["errorcode"]
+    out["cs twice " + noun] = [again, getattr(c, rows)(**find)["count"]]
+out["libcloud projects"] = [p.name for p in d.ex_list_projects()]
+out["libcloud groups"] = [g.name for g in d.ex_list_affinity_groups()]
+g = d.ex_create_affinity_group("near", d.ex_list_affinity_group_types()[0])
+try:
+    d.ex_create_affinity_group("near", d.ex_list_affinity_group_types()[0])
+    out["libcloud twice group"] = "made twice"
+except Exception as e:
+    out["libcloud twice group"] = "already exists" in str(e)  # it finds the first in the list
+out["libcloud group gone"] = d.ex_delete_affinity_group(g)
 json.dump(out, sys.stdout)
 `
 
@@ -92,6 +122,11 @@ func TestPythonClients(t *testing.T) {
 		"libcloud key": []any{"key [1]~*"}, "libcloud key gone": true,
 		"libcloud wrong secret": "InvalidCredsError", "libcloud error": "KeyPairDoesNotExistError",
 	}
+	for _, noun := range []string{"domain", "account", "user", "project", "affinitygroup", "sshkeypair"} {
+		want["cs twice "+noun] = []any{431.0, 1.0}
+	}
+	want["libcloud projects"], want["libcloud groups"] = []any{"web"}, []any{"apart"}
+	want["libcloud twice group"], want["libcloud group gone"] = true, true
 	if types < 50 {
 		t.Errorf("only %v OS types", types)
 	}
