@@ -168,6 +168,24 @@ func TestMails(t *testing.T) {
 	sent(2)
 }
 
+// One address that the mail server does not know keeps no alert from the others.
+func TestOneAddressIsWrong(t *testing.T) {
+	s := mailtest.Start(t, mailtest.Config{Refuse: "550 nobody here", Only: "gone@example.org"})
+	w := newWorld(t)
+	w.configure(map[string]string{
+		"alert.smtp.host": s.Host, "alert.smtp.port": fmt.Sprint(s.Port), "alert.email.sender": "cloud@example.org",
+		"alert.email.addresses": "gone@example.org, b@example.org",
+	})
+	w.mailer()
+	w.update(func(tx *store.Tx) error { return alert.Sync(tx, "c/", conditions("c/1", "c/2")) })
+	replicatest.Wait(t, 20*time.Second, "two mails", func() error {
+		if got := len(s.Mails()); got != 2 || tables.Alerts.Count(w.DB().Current(), "unmailed", nil) > 0 {
+			return fmt.Errorf("%d", got)
+		}
+		return nil
+	})
+}
+
 // What was raised while nobody was to be told is not told later.
 func TestNoMailIsConfigured(t *testing.T) {
 	w := newWorld(t)

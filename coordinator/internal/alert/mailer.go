@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -89,10 +90,11 @@ func (m *Mailer) pass(ctx context.Context) (failed bool) {
 			break
 		}
 		if configured && len(list) > 0 && m.Now().Sub(a.Created) < tooOld {
-			if err := to.Send(ctx, message(r, a, sender, list)); err != nil {
-				if ctx.Err() == nil {
-					m.Log.Warn("cannot mail an alert", "alert", a.ID, "error", err)
-				}
+			err := to.Send(ctx, message(r, a, sender, list))
+			if err != nil && ctx.Err() == nil {
+				m.Log.Warn("cannot mail an alert", "alert", a.ID, "error", err)
+			}
+			if some := (*mail.Undelivered)(nil); err != nil && !errors.As(err, &some) {
 				failed = true
 				break
 			}

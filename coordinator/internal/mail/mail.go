@@ -16,6 +16,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"net/smtp"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +70,14 @@ func Addresses(text string) ([]string, error) {
 	return out, nil
 }
 
-// Send hands one message in. It returns nil once the server has taken the responsibility for it.
+// Undelivered says that the server took a message, but not for all: it will never take these recipients.
+type Undelivered struct{ Refused []error }
+
+// Error implements error.
+func (e *Undelivered) Error() string { return "mailed to all but: " + errors.Join(e.Refused...).Error() }
+
+// Send hands one message in. It returns nil once the server has taken the responsibility for it. A recipient that the server
+// refuses for good does not keep it from the others: then it is *Undelivered.
 func (s Server) Send(ctx context.Context, m Message) error {
 	text, from, err := m.render()
 	if err != nil {
@@ -85,8 +93,12 @@ func (s Server) Send(ctx context.Context, m Message) error {
 		return fmt.Errorf("connect to mail server %s: %w", s.address(), err)
 	}
 	defer func() { _ = c.Close() }()
-	if err := s.converse(c, from, m.To, text); err != nil {
+	refused, err := s.converse(c, from, m.To, text)
+	switch {
+	case err != nil:
 		return fmt.Errorf("send mail by %s: %w", s.address(), err)
+	case len(refused) > 0:
+		return &Undelivered{refused}
 	}
 	return nil
 }
@@ -124,7 +136,47 @@ func (s Server) dial(ctx context.Context) (*smtp.Client, error) {
 	return c, nil
 }
 
-func (s Server) converse(c *smtp.Client, from string, to []string, text []byte) error {
+// converse hands a text in for all recipients but those that it gives back with the reason.
+func (s Server) converse(c *smtp.Client, from string, to []string, text []byte) (refused []error, err error) {
+	if err := s.login(c); err != nil {
+		return nil, err
+	}
+	if err := c.Mail(from); err != nil {
+		return nil, fmt.Errorf("sender %s: %w", from, err)
+	}
+	for _, a := range to {
+		if err := c.Rcpt(a); err != nil {
+			err = fmt.Errorf("recipient %s: %w", a, err)
+			if !forGood(err) {
+				return nil, err // all get it when it is tried again
+			}
+			refused = append(refused, err)
+		}
+	}
+	if len(refused) == len(to) {
+		return nil, errors.Join(refused...)
+	}
+	w, err := c.Data()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(text); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	_ = c.Quit() // the mail is taken; how the server says goodbye is its affair
+	return refused, nil
+}
+
+// forGood tells whether a server's answer is that trying again is of no use (RFC 5321, 4.2.1).
+func forGood(err error) bool {
+	var answer *textproto.Error
+	return errors.As(err, &answer) && answer.Code >= 500
+}
+
+func (s Server) login(c *smtp.Client) error {
 	if s.Port != implicitTLS {
 		if ok, _ := c.Extension("STARTTLS"); ok {
 			if err := c.StartTLS(s.tls()); err != nil {
@@ -132,31 +184,13 @@ func (s Server) converse(c *smtp.Client, from string, to []string, text []byte) 
 			}
 		}
 	}
-	if s.Username != "" {
-		// PlainAuth refuses to send a password in the clear to another machine.
-		if err := c.Auth(smtp.PlainAuth("", s.Username, string(s.Password), s.Host)); err != nil {
-			return fmt.Errorf("log in as %s: %w", s.Username, err)
-		}
+	if s.Username == "" {
+		return nil
 	}
-	if err := c.Mail(from); err != nil {
-		return fmt.Errorf("sender %s: %w", from, err)
+	// PlainAuth refuses to send a password in the clear to another machine.
+	if err := c.Auth(smtp.PlainAuth("", s.Username, string(s.Password), s.Host)); err != nil {
+		return fmt.Errorf("log in as %s: %w", s.Username, err)
 	}
-	for _, a := range to {
-		if err := c.Rcpt(a); err != nil {
-			return fmt.Errorf("recipient %s: %w", a, err)
-		}
-	}
-	w, err := c.Data()
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(text); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	_ = c.Quit() // the mail is taken; how the server says goodbye is its affair
 	return nil
 }
 

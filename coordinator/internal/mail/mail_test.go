@@ -1,6 +1,7 @@
 package mail_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,25 @@ func TestRefusals(t *testing.T) {
 	}
 	if n := len(s.Mails()); n != 0 {
 		t.Errorf("%d mails were sent", n)
+	}
+}
+
+// A recipient who is refused for good does not keep a mail from the others; one who may be taken later has all wait.
+func TestOneRefused(t *testing.T) {
+	for refuse, want := range map[string][]string{"550 nobody here": {"night@example.org"}, "451 later": nil} {
+		s := mailtest.Start(t, mailtest.Config{Refuse: refuse, Only: "ops@example.org"})
+		err := (mail.Server{Host: s.Host, Port: s.Port}).Send(t.Context(), message)
+		var some *mail.Undelivered
+		if err == nil || errors.As(err, &some) != (want != nil) || !strings.Contains(err.Error(), "recipient ops@example.org: "+refuse[:3]) {
+			t.Errorf("%s: %v", refuse, err)
+		}
+		var got []string
+		for _, m := range s.Mails() {
+			got = append(got, m.To...)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: %s", refuse, d)
+		}
 	}
 }
 

@@ -37,8 +37,8 @@ type Config struct {
 	Username, Password string
 	// TLS offers STARTTLS.
 	TLS bool
-	// Refuse answers every recipient with this line (as "550 no such user").
-	Refuse string
+	// Refuse answers every recipient with this line (as "550 no such user"); with Only, that one.
+	Refuse, Only string
 }
 
 // Server is the running server.
@@ -209,7 +209,7 @@ func (c *session) rcpt(rest string) {
 	c.s.mu.Lock()
 	refuse := c.s.refuse
 	c.s.mu.Unlock()
-	if refuse != "" {
+	if only := c.s.cfg.Only; refuse != "" && (only == "" || only == address(rest)) {
 		c.say(refuse)
 		return
 	}
