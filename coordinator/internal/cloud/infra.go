@@ -99,6 +99,9 @@ func (s HostStatus) String() string {
 	return [...]string{"Connecting", "Up", "Disconnected", "Alert", "Down", "Removed"}[s]
 }
 
+// Lost tells whether the host's agent is not heard.
+func (s HostStatus) Lost() bool { return s != HostConnecting && s != HostUp }
+
 // ResourceState is what the operator wants with a host.
 type ResourceState uint8
 
@@ -115,6 +118,20 @@ const (
 
 func (s ResourceState) String() string {
 	return [...]string{"Pending", "Enabled", "Disabled", "PrepareForMaintenance", "ErrorInMaintenance", "Maintenance", "Degraded"}[s]
+}
+
+// ControlState is both states of a host in one word, as what runs on it tells them: Enabled, Disabled, Offline or
+// Maintenance.
+func (h *Host) ControlState() string {
+	switch {
+	case h.Status.Lost():
+		return "Offline"
+	case h.ResourceState == HostPrepareForMaintenance, h.ResourceState == HostErrorInMaintenance, h.ResourceState == HostMaintenance:
+		return "Maintenance"
+	case h.ResourceState == HostEnabled:
+		return "Enabled"
+	}
+	return "Disabled"
 }
 
 // Host is a hypervisor host, from the moment its agent joined.

@@ -36,6 +36,31 @@ func RemoveUser(tx *store.Tx, u *cloud.User) error {
 	return tables.Users.Delete(tx, u.ID)
 }
 
+// MoveUser gives a user to another account of its domain. It keeps its name, keys and password; what it was to projects by
+// itself, and its logins, belonged to the old account.
+func MoveUser(tx *store.Tx, u *cloud.User, to *cloud.Account) error {
+	switch {
+	case u.AccountID == to.ID:
+		return cloud.Errorf(cloud.Invalid, "User %s is of account %s already", u.Username, to.Name)
+	case u.DomainID != to.DomainID:
+		return cloud.Errorf(cloud.Invalid, "User %s cannot be moved to account %s, which is of another domain", u.Username, to.Name)
+	case to.Removing:
+		return cloud.Errorf(cloud.Invalid, "User %s cannot be moved to account %s, which is being removed", u.Username, to.Name)
+	}
+	for m := range tables.ProjectMembers.By(tx, "account", store.K(u.AccountID)) {
+		if m.UserID == u.ID {
+			if err := tables.ProjectMembers.Delete(tx, m.ID); err != nil {
+				return fmt.Errorf("take user %s out of a project: %w", u.Username, err)
+			}
+		}
+	}
+	u.AccountID = to.ID
+	if err := PutUser(tx, u); err != nil {
+		return err
+	}
+	return EndSessions(tx, u.ID)
+}
+
 // SetUserState enables, disables or locks a user. One that is not enabled loses its logins.
 func SetUserState(tx *store.Tx, u *cloud.User, s cloud.Lifecycle) error {
 	if s == cloud.Locked && u.State == cloud.Disabled {

@@ -6,6 +6,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// MemberID is the id of a member's row.
+var MemberID = memberID
+
 // PlainRaft is raft as a Replica runs it, on the same log and transport, with an FSM
 // that does nothing: what a commit costs without group commit and without a store.
 func PlainRaft(c Config) (r *raft.Raft, stop func(), err error) {

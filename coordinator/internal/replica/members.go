@@ -40,6 +40,10 @@ type MemberInfo struct {
 	API     string
 	Voter   bool
 	Leader  bool
+	// Row is the id of its row, which is made of ID.
+	Row cloud.ID
+	// Silent is true of a member that this replica, which leads, does not hear. Others than the leader know of none.
+	Silent bool
 }
 
 // ListPeers returns the members of the cluster as this replica knows them.
@@ -57,9 +61,29 @@ func (r *Replica) ListPeers() ([]MemberInfo, error) {
 			API:     r.apiOf(string(s.ID)),
 			Voter:   s.Suffrage == raft.Voter,
 			Leader:  s.ID == leader,
+			Row:     memberID(string(s.ID)),
+			Silent:  r.isSilent(s.ID),
 		})
 	}
 	return out, nil
+}
+
+func (r *Replica) isSilent(id raft.ServerID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.silent[id]
+}
+
+// hear notes what raft tells of a follower's heartbeats.
+func (r *Replica) hear(o raft.Observation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch x := o.Data.(type) {
+	case raft.FailedHeartbeatObservation:
+		r.silent[x.PeerID] = true
+	case raft.ResumedHeartbeatObservation:
+		delete(r.silent, x.PeerID)
+	}
 }
 
 // apiOf is where requests for a member are forwarded to; "" if unknown.

@@ -51,7 +51,7 @@ func TestMembership(t *testing.T) {
 	settle(t, nodes)
 	var want []replica.MemberInfo
 	for i, n := range nodes {
-		want = append(want, replica.MemberInfo{ID: n.cfg.NodeID, Address: n.cfg.Bind, API: n.cfg.API, Voter: true, Leader: i == 0})
+		want = append(want, replica.MemberInfo{ID: n.cfg.NodeID, Address: n.cfg.Bind, API: n.cfg.API, Voter: true, Leader: i == 0, Row: replica.MemberID(n.cfg.NodeID)})
 	}
 	for _, n := range nodes {
 		replicatest.Wait(t, 10*time.Second, "the list of members", func() error {

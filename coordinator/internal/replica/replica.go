@@ -29,8 +29,9 @@ type Replica struct {
 	done     chan struct{} // closed when lead has returned
 
 	mu      sync.Mutex
-	tenure  *tenure       // while leading and up to date
-	changed chan struct{} // closed and replaced when the leader or the tenure changes
+	tenure  *tenure                // while leading and up to date
+	silent  map[raft.ServerID]bool // members that this leader does not hear
+	changed chan struct{}          // closed and replaced when the leader or the tenure changes
 	closed  bool
 }
 
@@ -62,7 +63,7 @@ func Open(ctx context.Context, cfg Config, db *store.DB) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, db: db, trans: trans, logs: s.closer, log: cfg.Logger.With("node", cfg.NodeID),
-		done: make(chan struct{}), down: make(chan struct{}), changed: make(chan struct{}),
+		done: make(chan struct{}), down: make(chan struct{}), changed: make(chan struct{}), silent: map[raft.ServerID]bool{},
 	}
 	notify := make(chan bool, 16)
 	if err := r.startRaft(s, notify); err != nil {
@@ -145,8 +146,11 @@ func (r *Replica) lead(ctx context.Context, notify <-chan bool) {
 	defer close(r.done)
 	observed := make(chan raft.Observation, 16)
 	observer := raft.NewObserver(observed, false, func(o *raft.Observation) bool {
-		_, ok := o.Data.(raft.LeaderObservation)
-		return ok
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.FailedHeartbeatObservation, raft.ResumedHeartbeatObservation:
+			return true
+		}
+		return false
 	})
 	r.raft.RegisterObserver(observer)
 	defer r.raft.DeregisterObserver(observer)
@@ -158,8 +162,12 @@ func (r *Replica) lead(ctx context.Context, notify <-chan bool) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-observed:
-			r.announce()
+		case o := <-observed:
+			if _, ok := o.Data.(raft.LeaderObservation); ok {
+				r.announce()
+			} else {
+				r.hear(o)
+			}
 		case leading := <-notify:
 			barrier = nil
 			r.endTenure()
@@ -223,6 +231,7 @@ func (r *Replica) endTenure() {
 	r.mu.Lock()
 	t := r.tenure
 	r.tenure = nil
+	clear(r.silent)
 	r.mu.Unlock()
 	if t == nil {
 		return

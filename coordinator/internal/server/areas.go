@@ -30,6 +30,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/imagestore"
 	"github.com/wispcloud/wisp/coordinator/internal/api/ldap"
 	"github.com/wispcloud/wisp/coordinator/internal/api/limit"
+	"github.com/wispcloud/wisp/coordinator/internal/api/management"
 	guestnetwork "github.com/wispcloud/wisp/coordinator/internal/api/network"
 	"github.com/wispcloud/wisp/coordinator/internal/api/networkoffering"
 	"github.com/wispcloud/wisp/coordinator/internal/api/offering"
@@ -61,6 +62,7 @@ import (
 	directory "github.com/wispcloud/wisp/coordinator/internal/ldap"
 	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
+	"github.com/wispcloud/wisp/coordinator/internal/replica"
 	"github.com/wispcloud/wisp/coordinator/internal/settings"
 	"github.com/wispcloud/wisp/coordinator/internal/storage"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -142,6 +144,9 @@ func (a areas) commands(s *Server) []api.Command {
 			Authority: a.keys.Authority, DropVolume: a.compute.DropVolume, Evacuate: a.compute.Evacuate, HostDied: a.compute.HostDied,
 		}),
 		certificate.Commands(certificate.Deps{Seal: s.seal}),
+		management.Commands(management.Deps{
+			Members: func() ([]replica.MemberInfo, error) { return s.replica.ListPeers() }, Node: s.cfg.Node, Version: s.version,
+		}),
 		storagepool.Commands(), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),

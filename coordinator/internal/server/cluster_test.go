@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -122,6 +124,54 @@ func login(t *testing.T, nodes []*running, env map[string]string) {
 		t.Fatalf("the session at another coordinator: %v %v", res, err)
 	}
 	_ = res.Body.Close()
+}
+
+// The list of coordinators is the same whoever is asked, and one that has died is down in it.
+func TestManagementServersAreTold(t *testing.T) {
+	nodes, env := three(t)
+	list := func(at *running) map[string]string {
+		code, body := call(t, at, env, "listManagementServers")
+		var a struct {
+			Response struct {
+				Server []struct {
+					ID, Name, State, Version string
+					Leader                   bool
+				} `json:"managementserver"`
+			} `json:"listmanagementserversresponse"`
+		}
+		if err := json.Unmarshal([]byte(body), &a); err != nil || code != 200 {
+			t.Fatalf("%d %s: %v", code, body, err)
+		}
+		out := map[string]string{}
+		for _, x := range a.Response.Server {
+			out[x.Name] = x.State
+			if x.Leader {
+				out[x.Name] += " leads"
+			}
+			if code, body := call(t, at, env, "listManagementServers", "id", x.ID); code != 200 || !strings.Contains(body, `"count":1,`) {
+				t.Errorf("%s by its id: %d %s", x.Name, code, body)
+			}
+		}
+		return out
+	}
+	await := func(at *running, want map[string]string) {
+		t.Helper()
+		replicatest.Wait(t, 20*time.Second, "the states of the coordinators", func() error {
+			if got := list(at); !maps.Equal(got, want) {
+				return fmt.Errorf("%v, want %v", got, want)
+			}
+			return nil
+		})
+	}
+	for _, n := range nodes {
+		await(n, map[string]string{"one": "Up leads", "two": "Up", "three": "Up"})
+	}
+	if err := nodes[2].replica.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes[:2] {
+		await(n, map[string]string{"one": "Up leads", "two": "Up", "three": "Down"})
+	}
 }
 
 // Only coordinators may speak to the peers port.

@@ -45,6 +45,18 @@ func TestCloudIdentifier(t *testing.T) {
 	s.refused("b-user", "getCloudIdentifier", 431, "entity does not exist", "userid", u)
 }
 
+// A zone without clusters has no hypervisors.
+func TestHypervisorsOfAZone(t *testing.T) {
+	s := newSite(t)
+	empty := s.Must("root", "createZone", "name", "empty", "networktype", "Advanced", "dns1", "192.0.2.1", "internaldns1", "192.0.2.2").String("zone.id")
+	if a := s.Must("root", "listHypervisors", "zoneid", empty); a.Get("count") == 1.0 {
+		t.Errorf("a zone without clusters: %s", a.Raw)
+	}
+	if a := s.Must("root", "listHypervisors"); a.String("hypervisor.name") != "KVM" {
+		t.Errorf("of all zones: %s", a.Raw)
+	}
+}
+
 func TestGuestOS(t *testing.T) {
 	s := newSite(t)
 	category := s.Must("root", "listOsCategories").String("oscategory.id")

@@ -28,7 +28,8 @@ type RouterAnswer struct {
 	HostID            cloud.ID   `json:"hostid,omitempty" doc:"host it runs on"`
 	HostName          string     `json:"hostname,omitempty" doc:"name of that host"`
 	State             string     `json:"state" doc:"Starting, Running, Stopping or Stopped"`
-	HostControlState  string     `json:"hostcontrolstate,omitempty" doc:"what the host last said is wrong with it"`
+	HostControlState  string     `json:"hostcontrolstate,omitempty" doc:"Enabled, Disabled, Offline or Maintenance: its host"`
+	Error             string     `json:"error,omitempty" doc:"what the host last said is wrong with it"`
 	Created           api.Time   `json:"created" doc:"when it was made"`
 	DNS1              netip.Addr `json:"dns1,omitempty" doc:"resolver it forwards to"`
 	DNS2              netip.Addr `json:"dns2,omitempty" doc:"the second one"`
@@ -81,7 +82,7 @@ type routerNIC struct {
 func viewRouter(r store.Reader, rt *cloud.Router) RouterAnswer {
 	a := RouterAnswer{
 		ID: rt.ID, Name: rt.Name, DomainID: rt.DomainID, ZoneID: rt.ZoneID, PodID: rt.PodID, HostID: rt.HostID, State: rt.State.String(),
-		HostControlState: rt.Error, Created: api.Time(rt.Created), GuestNetworkID: rt.NetworkID, Hypervisor: "KVM",
+		Error: rt.Error, Created: api.Time(rt.Created), GuestNetworkID: rt.NetworkID, Hypervisor: "KVM",
 		RedundantState: "UNKNOWN", Role: "VIRTUAL_ROUTER", Version: rt.Version, NIC: []routerNIC{},
 	}
 	a.Account, a.InProject = api.OwnerNames(r, rt.AccountID)
@@ -92,7 +93,7 @@ func viewRouter(r store.Reader, rt *cloud.Router) RouterAnswer {
 		a.ZoneName, a.DNS1, a.DNS2 = z.Name, z.DNS1, z.DNS2
 	}
 	if h, ok := tables.Hosts.Get(r, rt.HostID); ok {
-		a.HostName = h.Name
+		a.HostName, a.HostControlState = h.Name, h.ControlState()
 	}
 	if p, ok := tables.Pods.Get(r, rt.PodID); ok {
 		a.PodName = p.Name

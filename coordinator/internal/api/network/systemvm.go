@@ -32,7 +32,8 @@ type SystemVMAnswer struct {
 	PodName          string     `json:"podname,omitempty" doc:"name of the pod"`
 	HostID           cloud.ID   `json:"hostid,omitempty" doc:"host it runs on"`
 	HostName         string     `json:"hostname,omitempty" doc:"name of that host"`
-	HostControlState string     `json:"hostcontrolstate,omitempty" doc:"what its host last said is wrong with it"`
+	HostControlState string     `json:"hostcontrolstate,omitempty" doc:"Enabled, Disabled, Offline or Maintenance: its host"`
+	Error            string     `json:"error,omitempty" doc:"what its host last said is wrong with it"`
 	Hypervisor       string     `json:"hypervisor" doc:"KVM"`
 	LinkLocalIP      netip.Addr `json:"linklocalip,omitempty" doc:"control address, of its host only"`
 	LinkLocalMAC     string     `json:"linklocalmacaddress,omitempty" doc:"MAC address of its control leg"`
@@ -54,7 +55,7 @@ func viewSystemVM(r store.Reader, rt *cloud.Router) SystemVMAnswer {
 	return SystemVMAnswer{
 		ID: v.ID, SystemVMType: routerVM, ZoneID: v.ZoneID, ZoneName: v.ZoneName, DNS1: v.DNS1, DNS2: v.DNS2, NetworkDomain: v.NetworkDomain,
 		Gateway: v.Gateway, Name: v.Name, PodID: v.PodID, PodName: v.PodName, HostID: v.HostID, HostName: v.HostName,
-		HostControlState: v.HostControlState, Hypervisor: v.Hypervisor, LinkLocalIP: v.LinkLocalIP, LinkLocalMAC: v.LinkLocalMAC,
+		HostControlState: v.HostControlState, Error: v.Error, Hypervisor: v.Hypervisor, LinkLocalIP: v.LinkLocalIP, LinkLocalMAC: v.LinkLocalMAC,
 		LinkLocalNetmask: v.LinkLocalNetmask, PublicIP: v.PublicIP, PublicMAC: v.PublicMAC, PublicNetmask: v.PublicNetmask,
 		TemplateID: v.TemplateID, TemplateName: v.TemplateName, OfferingID: v.OfferingID, OfferingName: v.OfferingName, Version: v.Version,
 		Created: v.Created, State: v.State,

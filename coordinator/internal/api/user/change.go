@@ -185,13 +185,21 @@ func remove() api.Command {
 			if err != nil {
 				return err
 			}
-			if a, ok := tables.Accounts.Get(tx, u.AccountID); ok && identity.IsDefault(a) && tables.Users.Count(tx, "account", store.K(a.ID)) == 1 {
-				return cloud.Errorf(cloud.Invalid, "User %s is the only one of the first administrator's account, and cannot be deleted", u.Username)
+			if err := keepFirst(tx, u, "deleted"); err != nil {
+				return err
 			}
 			c.Describe(u.ID, "deleting User. User Name: "+u.Username)
 			return identity.RemoveUser(tx, u)
 		}),
 	}
+}
+
+// keepFirst refuses to leave the first administrator's account without users.
+func keepFirst(r store.Reader, u *cloud.User, verb string) error {
+	if a, ok := tables.Accounts.Get(r, u.AccountID); ok && identity.IsDefault(a) && tables.Users.Count(r, "account", store.K(a.ID)) == 1 {
+		return cloud.Errorf(cloud.Invalid, "User %s is the only one of the first administrator's account, and cannot be %s", u.Username, verb)
+	}
+	return nil
 }
 
 func setState(name, doc, event, verb string, s cloud.Lifecycle) api.Command {

@@ -2,8 +2,15 @@ package user_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
 func TestLifeOfAUser(t *testing.T) {
@@ -78,5 +85,52 @@ func TestCurrentPasswordIsNotGuessed(t *testing.T) {
 	change("the first", 200)
 	if limit.failed != nil {
 		t.Errorf("still counted: %v", limit.failed)
+	}
+}
+
+// A user who is moved calls as the other account, with the keys and the password it had, and its logins end.
+func TestMoveUser(t *testing.T) {
+	c := world(t)
+	id := c.Users["a-user"].User.ID.String()
+	other := c.Users["a-other"].User
+	for _, x := range []struct {
+		name, says string
+		params     []string
+	}{
+		{"no account", "Parameter account or accountid", nil},
+		{"two accounts", "Parameter account or accountid", []string{"account", "a-other", "accountid", other.AccountID.String()}},
+		{"an account of another domain", "another domain", []string{"accountid", c.Users["b-user"].User.AccountID.String()}},
+		{"a name of another domain", "Unable to find account b-user", []string{"account", "b-user"}},
+		{"its own account", "already", []string{"account", "a-user"}},
+	} {
+		if a := c.Call("root", "moveUser", append([]string{"id", id}, x.params...)...); a.Status != 431 || !strings.Contains(string(a.Raw), x.says) {
+			t.Errorf("%s: %s", x.name, a.Raw)
+		}
+	}
+	first := c.Users["root"].User
+	c.Update(func(tx *store.Tx) error {
+		a, err := identity.CreateAccount(tx, identity.AccountSpec{Name: "second", Type: cloud.RootAdminAccount, DomainID: first.DomainID})
+		if err != nil {
+			return err
+		}
+		u, err := identity.CreateUser(tx, identity.UserSpec{AccountID: a.ID, Username: "second", FirstName: "S", LastName: "T", Email: "s@example.org"})
+		if err != nil {
+			return err
+		}
+		c.Users["second"] = &apitest.User{User: u, Account: a, APIKey: "second-key", Secret: "second-secret"}
+		return identity.SetKeys(tx, c.Seal, u.ID, "second-key", "second-secret")
+	})
+	if a := c.Call("second", "moveUser", "id", first.ID.String(), "account", "second"); a.Status != 431 || !strings.Contains(string(a.Raw), "the only one") {
+		t.Errorf("the first administrator's only user: %s", a.Raw)
+	}
+	c.Update(func(tx *store.Tx) error {
+		return tables.Sessions.Put(tx, &cloud.Session{ID: cloud.NameID("move", "session"), UserID: c.Users["a-user"].User.ID})
+	})
+	c.Golden("moveUser", c.Must("root", "moveUser", "id", id, "account", "A-Other"))
+	if got := c.Must("a-user", "listUsers", "id", id).String("user.accountid"); got != other.AccountID.String() {
+		t.Errorf("the user's account is %s, want %s", got, other.AccountID)
+	}
+	if tables.Sessions.Has(c.Read(), cloud.NameID("move", "session")) {
+		t.Error("it is still logged in as the old account")
 	}
 }

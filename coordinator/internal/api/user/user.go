@@ -50,7 +50,7 @@ func Commands(d Deps) []api.Command {
 	if d.Hashers == nil {
 		d.Hashers = identity.NewHashers()
 	}
-	return []api.Command{list(), get(), d.register(), d.keys(), d.create(), d.update(), remove(), lock(), enable(), disable()}
+	return []api.Command{list(), get(), d.register(), d.keys(), d.create(), d.update(), remove(), move(), lock(), enable(), disable()}
 }
 
 // View is a user in an answer. It has no keys: those are told by getUserKeys and registerUserKeys, to whom they are.
