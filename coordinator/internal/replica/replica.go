@@ -144,7 +144,7 @@ func (r *Replica) RaftAddress() string { return string(r.trans.LocalAddr()) }
 // lead follows the leadership: it owns the tenures.
 func (r *Replica) lead(ctx context.Context, notify <-chan bool) {
 	defer close(r.done)
-	observed := make(chan raft.Observation, 16)
+	observed := make(chan raft.Observation, 256) // raft drops what does not fit
 	observer := raft.NewObserver(observed, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.FailedHeartbeatObservation, raft.ResumedHeartbeatObservation:
