@@ -66,6 +66,9 @@ type Lister[P, Row, R any] struct {
 	Keyword func(row *Row) string
 	// Less orders rows (negative: a first). nil leaves the order of Rows, which then is not gathered before paging.
 	Less func(a, b *Row) int
+	// SortKey, with Less, is the place that an administrator gave a row: rows of one key are in the order of Less, and
+	// sortkey.algorithm says which keys come first.
+	SortKey func(row *Row) int32
 	// View makes the answer's row.
 	View func(c *Call, row *Row) R
 	// Unpaged is for the list that has no pages: it is answered whole.
@@ -94,7 +97,7 @@ type Lister[P, Row, R any] struct {
 // more makes the longer row of the one that l shows. Its rows are not kept: what they tell beside is measured.
 func Extend[P, Row, R, M any](l Lister[P, Row, R], more func(c *Call, p *P, row *Row, shown R) M) Lister[P, Row, M] {
 	return Lister[P, Row, M]{
-		Rows: l.Rows, Owner: l.Owner, Visible: l.Visible, Keyword: l.Keyword, Less: l.Less, Unpaged: l.Unpaged, ID: l.ID,
+		Rows: l.Rows, Owner: l.Owner, Visible: l.Visible, Keyword: l.Keyword, Less: l.Less, SortKey: l.SortKey, Unpaged: l.Unpaged, ID: l.ID,
 		Ranked: l.Ranked, Table: l.Table,
 		ViewFor: func(c *Call, p *P, row *Row) M { return more(c, p, row, l.view(c, p, row)) },
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -120,11 +121,26 @@ func (l Lister[P, Row, R]) page(c *Call, p *P) (any, error) {
 		out.count++
 	}
 	if l.Less != nil {
-		slices.SortStableFunc(page, l.Less)
+		slices.SortStableFunc(page, l.order(c))
 		page = page[min(from, len(page)):min(to, len(page))]
 	}
 	l.fill(c, p, out, len(page), func(i int) cloud.ID { return l.ID(page[i]) }, func(i int) (*Row, bool) { return page[i], true })
 	return out, nil
+}
+
+// order is Less, behind the sort keys.
+func (l Lister[P, Row, R]) order(c *Call) func(a, b *Row) int {
+	if l.SortKey == nil {
+		return l.Less
+	}
+	ascending := sortAscending.Bool(c.Read)
+	return func(a, b *Row) int {
+		first, second := l.SortKey(a), l.SortKey(b)
+		if !ascending {
+			first, second = second, first
+		}
+		return cmp.Or(cmp.Compare(first, second), l.Less(a, b))
+	}
 }
 
 // ranked makes a page of rows that can be skipped.

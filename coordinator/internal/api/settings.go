@@ -13,6 +13,16 @@ var (
 		Name: "session.timeout", Category: "Advanced", Type: settings.Seconds, Default: "1800", Min: 60, Max: 604800,
 		Doc: "Seconds without a request after which a login ends.",
 	})
+	// LoginAttempts is when wrong passwords begin to cost time. CloudStack disables the user then, which lets strangers lock
+	// anybody out.
+	LoginAttempts = settings.Define(settings.Def{
+		Name: "incorrect.login.attempts.allowed", Category: "Advanced", Type: settings.Integer, Default: "5", Min: 1, Max: 100,
+		Doc: "Wrong passwords in a row after which each further try of the user, or from the address, has to wait, longer each time.",
+	})
+	sortAscending = settings.Define(settings.Def{
+		Name: "sortkey.algorithm", Category: "Advanced", Type: settings.Boolean, Default: "false",
+		Doc: "Whether what has the lowest sort key comes first in lists; else what has the highest.",
+	})
 	// JobTimeout bounds jobs whose command sets no deadline.
 	JobTimeout = settings.Define(settings.Def{
 		Name: "job.cancel.threshold.minutes", Category: "Advanced", Type: settings.Integer, Default: "60", Min: 1, Max: 10080,
@@ -23,6 +33,6 @@ var (
 // Settings lists them.
 func Settings() []*settings.Def {
 	return []*settings.Def{
-		DefaultPageSize, SessionTimeout, JobTimeout, throttlingEnabled, throttlingInterval, throttlingMax, throttlingCache, IntegrationPort,
+		DefaultPageSize, SessionTimeout, LoginAttempts, sortAscending, JobTimeout, throttlingEnabled, throttlingInterval, throttlingMax, throttlingCache, IntegrationPort,
 	}
 }

@@ -27,7 +27,7 @@ type ServiceOffering struct {
 	Removed     time.Time         `row:"21"`
 	Details     map[string]string `row:"22"`
 	Customized  bool              `row:"23"`
-	SortKey     int32             `row:"24"` // lists show lower ones first
+	SortKey     int32             `row:"24"` // its place in lists, by sortkey.algorithm
 	// A customized offering's bounds; 0 is none.
 	MinCPUs      uint32 `row:"25"`
 	MaxCPUs      uint32 `row:"26"`
@@ -71,7 +71,7 @@ type DiskOffering struct {
 	ZoneIDs     []ID      `row:"9"`
 	Created     time.Time `row:"10"`
 	Removed     time.Time `row:"11"`
-	SortKey     int32     `row:"12"` // lists show lower ones first
+	SortKey     int32     `row:"12"` // its place in lists, by sortkey.algorithm
 	Rates       DiskRates `row:"13"`
 	CacheMode   string    `row:"14"`
 	Inactive    bool      `row:"15"` // kept, but not offered to users
@@ -139,7 +139,7 @@ type NetworkOffering struct {
 	Details           map[string]string `row:"23"`
 	DomainIDs         []ID              `row:"24"`
 	ZoneIDs           []ID              `row:"25"`
-	SortKey           int32             `row:"26"` // lists show lower ones first
+	SortKey           int32             `row:"26"` // its place in lists, by sortkey.algorithm
 	// Held says that the offering is disabled only as this version lacks what its networks need; one that does not enables it.
 	Held    bool `row:"27"`
 	Unknown Unknown

@@ -11,13 +11,15 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// Candidates gathers the hosts of a zone for place.Choose: what they have, over-commitment included, and what is taken.
-func Candidates(r store.Reader, zone cloud.ID) *place.Fleet {
+// Candidates gathers the hosts of a zone for place.Choose: what they have, over-commitment included, and what is taken. What a
+// root admin owns may be where allocation is disabled.
+func Candidates(r store.Reader, zone, owner cloud.ID) *place.Fleet {
 	all := infra.Factors{CPU: infra.CPUFactor.Float(r), Memory: infra.MemoryFactor.Float(r)}
 	z, ok := tables.Zones.Get(r, zone)
 	if !ok {
 		return &place.Fleet{}
 	}
+	root := isRoot(r, owner)
 	pools := poolsByReach(r, zone)
 	clusters := map[cloud.ID]*cloud.Cluster{}
 	pods := map[cloud.ID]*cloud.Pod{}
@@ -49,7 +51,7 @@ func Candidates(r store.Reader, zone cloud.ID) *place.Fleet {
 		}
 		hosts = append(hosts, place.Host{
 			ID: h.ID, Name: h.Name, Zone: h.ZoneID, Pod: h.PodID, Cluster: h.ClusterID,
-			Refusal: whyClosed(z, pod, cluster, h), Tags: h.Tags, Features: h.Features,
+			Refusal: whyClosed(z, pod, cluster, h, root), Tags: h.Tags, Features: h.Features,
 			Cores: h.CPUs, CoreMHz: uint64(h.CPUMHz),
 			CPUMHz: uint64(float64(h.CPUs) * float64(h.CPUMHz) * factor.CPU), CPUUsed: used.CPUMHz,
 			MemoryMiB: uint64(float64(h.MemoryMiB) * factor.Memory), MemoryUsed: used.MemoryMiB,
@@ -86,14 +88,20 @@ func shares(r store.Reader, hosts []place.Host) map[cloud.ID]*place.Cluster {
 	return clusters
 }
 
-// whyClosed says why a host takes no VMs at all; "" if it does.
-func whyClosed(z *cloud.Zone, pod *cloud.Pod, cluster *cloud.Cluster, h *cloud.Host) string {
+// isRoot tells whether an account is a root admin's.
+func isRoot(r store.Reader, account cloud.ID) bool {
+	a, ok := tables.Accounts.Get(r, account)
+	return ok && a.Type == cloud.RootAdminAccount
+}
+
+// whyClosed says why a host takes no VMs at all, or none but those of root admins; "" if it does.
+func whyClosed(z *cloud.Zone, pod *cloud.Pod, cluster *cloud.Cluster, h *cloud.Host, root bool) string {
 	switch {
-	case z.AllocationState != cloud.AllocationEnabled:
+	case z.AllocationState != cloud.AllocationEnabled && !root:
 		return "its zone is disabled"
-	case pod == nil || pod.AllocationState != cloud.AllocationEnabled:
+	case pod == nil || pod.AllocationState != cloud.AllocationEnabled && !root:
 		return "its pod is disabled"
-	case cluster == nil || cluster.AllocationState != cloud.AllocationEnabled:
+	case cluster == nil || cluster.AllocationState != cloud.AllocationEnabled && !root:
 		return "its cluster is disabled"
 	case h.ResourceState != cloud.HostEnabled:
 		return "it is " + h.ResourceState.String()
@@ -165,7 +173,7 @@ func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
 func (a *Area) place(tx *store.Tx, vm *cloud.VM, emergency bool) error {
 	req := a.request(tx, vm)
 	req.Emergency = emergency
-	choice, err := place.Choose(Candidates(tx, vm.ZoneID), req)
+	choice, err := place.Choose(Candidates(tx, vm.ZoneID, vm.AccountID), req)
 	if err != nil {
 		return &cloud.Error{Code: cloud.NoCapacity, Text: "Unable to create a deployment for VM " + vm.InstanceName + ": " + err.Error()}
 	}

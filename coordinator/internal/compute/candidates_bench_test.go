@@ -51,7 +51,7 @@ func BenchmarkCandidates(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if f := compute.Candidates(db.Current(), wide(3, 0)); len(f.Hosts) != 10_000 {
+		if f := compute.Candidates(db.Current(), wide(3, 0), cloud.ID{}); len(f.Hosts) != 10_000 {
 			b.Fatal(len(f.Hosts))
 		}
 	}

@@ -3,6 +3,7 @@ package compute_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -197,6 +198,45 @@ func TestDeployRefusals(t *testing.T) {
 				t.Errorf("%d rows are left of a refused deploy", n)
 			}
 			w.check(t)
+		})
+	}
+}
+
+// Where allocation is disabled, a root admin's own VMs are made and placed; what it makes for others is not placed.
+func TestRootWhereAllocationIsDisabled(t *testing.T) {
+	for _, x := range []struct {
+		name      string
+		by, owner cloud.AccountType
+		deployed  bool
+		placed    bool
+	}{
+		{"root admin", cloud.RootAdminAccount, cloud.RootAdminAccount, true, true},
+		{"root admin for a user", cloud.RootAdminAccount, cloud.UserAccount, true, false},
+		{"user", cloud.UserAccount, cloud.UserAccount, false, false},
+		{"domain admin", cloud.DomainAdminAccount, cloud.DomainAdminAccount, false, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.dep.By = id(99)
+			w.update(t, func(tx *store.Tx) error {
+				w.dep.Account.Type, w.dep.Zone.AllocationState = x.owner, cloud.AllocationDisabled
+				put(t, tables.Accounts.Put(tx, w.dep.Account), tables.Zones.Put(tx, w.dep.Zone),
+					tables.Accounts.Put(tx, &cloud.Account{ID: w.dep.By, Name: "caller", DomainID: w.dep.Account.DomainID, Number: 99, Type: x.by}),
+					tables.Pods.Edit(tx, w.hosts[0].PodID, func(p *cloud.Pod) error { p.AllocationState = cloud.AllocationDisabled; return nil }),
+					tables.Clusters.Edit(tx, w.hosts[0].ClusterID, func(c *cloud.Cluster) error { c.AllocationState = cloud.AllocationDisabled; return nil }))
+				return nil
+			})
+			vm, err := w.deploy(t)
+			if (err == nil) != x.deployed || err != nil && !strings.Contains(err.Error(), "Zone is currently disabled") {
+				t.Fatal(err)
+			}
+			if err != nil {
+				return
+			}
+			out := w.step(t, vm, w.area.StartStep, "")
+			if placed := !w.vm(t, vm).HostID.IsZero(); placed != x.placed || !placed && !strings.Contains(fmt.Sprint(out), "its zone is disabled") {
+				t.Errorf("placed: %v, %+v", placed, out)
+			}
 		})
 	}
 }

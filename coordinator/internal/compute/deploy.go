@@ -62,7 +62,7 @@ const maxUserData = 32 << 10
 // Errors: cloud.Invalid for values, cloud.LimitExceeded, cloud.NoCapacity for addresses, cloud.Unavailable for a zone or
 // template that cannot be used now.
 func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
-	if err := errors.Join(mayRun(tx, d.Account.ID, d.Name), checkDeployable(d)); err != nil {
+	if err := errors.Join(mayRun(tx, d.Account.ID, d.Name), checkDeployable(tx, d)); err != nil {
 		return nil, err
 	}
 	number, err := next(tx, "vm.number")
@@ -116,9 +116,9 @@ func (a *Area) Deploy(tx *store.Tx, d *Deployment) (*cloud.VM, error) {
 	return vm, tables.VMs.Put(tx, vm)
 }
 
-func checkDeployable(d *Deployment) error {
+func checkDeployable(r store.Reader, d *Deployment) error {
 	switch {
-	case d.Zone.AllocationState != cloud.AllocationEnabled:
+	case d.Zone.AllocationState != cloud.AllocationEnabled && !isRoot(r, d.By):
 		return cloud.Errorf(cloud.Denied, "Cannot perform this operation, Zone is currently disabled: %s", d.Zone.ID)
 	case d.Template.State != cloud.TemplateReady:
 		return cloud.Errorf(cloud.Invalid, "Unable to use template %s: it is not ready yet", d.Template.ID)

@@ -74,7 +74,9 @@ func Addresses(text string) ([]string, error) {
 type Undelivered struct{ Refused []error }
 
 // Error implements error.
-func (e *Undelivered) Error() string { return "mailed to all but: " + errors.Join(e.Refused...).Error() }
+func (e *Undelivered) Error() string {
+	return "mailed to all but: " + errors.Join(e.Refused...).Error()
+}
 
 // Send hands one message in. It returns nil once the server has taken the responsibility for it. A recipient that the server
 // refuses for good does not keep it from the others: then it is *Undelivered.

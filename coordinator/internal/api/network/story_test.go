@@ -244,10 +244,18 @@ func (s *story) infrastructure() {
 	for _, key := range []string{"1", "-1", "0"} { // the others have 0 and are older
 		s.Must("root", "updateNetworkOffering", "id", s.ids["offering"], "sortkey", key)
 		first := s.Must("root", "listNetworkOfferings").String("networkoffering.0.id") == s.ids["offering"]
-		if first != (key == "-1") {
+		if first != (key == "1") {
 			s.t.Errorf("with the sort key %s the offering is first: %v", key, first)
 		}
 	}
+	for ascending, key := range map[string]string{"true": "-1", "false": "1"} {
+		s.Update(func(tx *store.Tx) error { return s.Settings.Set(tx, "sortkey.algorithm", ascending) })
+		s.Must("root", "updateNetworkOffering", "id", s.ids["offering"], "sortkey", key)
+		if s.Must("root", "listNetworkOfferings").String("networkoffering.0.id") != s.ids["offering"] {
+			s.t.Errorf("with sortkey.algorithm=%s and the sort key %s the offering is not first", ascending, key)
+		}
+	}
+	s.Must("root", "updateNetworkOffering", "id", s.ids["offering"], "sortkey", "0")
 }
 
 // deploy writes a VM of an account on a network and has it run.

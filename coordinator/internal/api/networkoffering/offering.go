@@ -128,9 +128,10 @@ func (h handlers) list() api.Command {
 			Visible: visible,
 			Keyword: func(o *cloud.NetworkOffering) string { return o.Name + "\n" + o.DisplayText },
 			Less: func(a, b *cloud.NetworkOffering) int {
-				return cmp.Or(cmp.Compare(a.SortKey, b.SortKey), a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
+				return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
 			},
-			View: func(c *api.Call, o *cloud.NetworkOffering) Answer { return view(c.Read, o) },
+			SortKey: func(o *cloud.NetworkOffering) int32 { return o.SortKey },
+			View:    func(c *api.Call, o *cloud.NetworkOffering) Answer { return view(c.Read, o) },
 		}),
 	}
 }
@@ -163,7 +164,7 @@ type updateParams struct {
 	Name         string   `api:"name" doc:"new name"`
 	DisplayText  string   `api:"displaytext" len:"4096" doc:"new description"`
 	Availability string   `api:"availability" doc:"Optional or Required"`
-	SortKey      *int32   `type:"integer" api:"sortkey" doc:"its place in lists: lower ones first"`
+	SortKey      *int32   `type:"integer" api:"sortkey" doc:"its place in lists: higher ones first, or lower ones with sortkey.algorithm"`
 	State        string   `api:"state" doc:"Enabled or Disabled"`
 	Tags         *string  `api:"tags" len:"4096" since:"4.13" doc:"new tags"`
 	MaxConns     *uint32  `type:"integer" api:"maxconnections" since:"4.2" doc:"connections of the load balancer"`

@@ -91,7 +91,7 @@ type updateDiskParams struct {
 	ID          cloud.ID `api:"id,required" ref:"diskoffering" doc:"the offering"`
 	Name        string   `api:"name" doc:"its new name"`
 	DisplayText string   `api:"displaytext" len:"4096" doc:"its new description"`
-	SortKey     *int32   `type:"integer" api:"sortkey" doc:"its place in lists: lower ones first"`
+	SortKey     *int32   `type:"integer" api:"sortkey" doc:"its place in lists: higher ones first, or lower ones with sortkey.algorithm"`
 	Display     *bool    `api:"displayoffering" since:"4.2" doc:"false shows it to root admins only"`
 	DomainID    *string  `api:"domainid" len:"4096" since:"4.13" doc:"domains that may use it, separated by commas; public for all"`
 	ZoneID      *string  `api:"zoneid" len:"4096" since:"4.13" doc:"zones it can be used in, separated by commas; all for all"`
@@ -164,9 +164,10 @@ func listDisk() api.Command {
 			Visible: func(c *api.Call, o *cloud.DiskOffering) bool { return inDomains(c, o.DomainIDs) },
 			Keyword: func(o *cloud.DiskOffering) string { return o.Name + "\n" + o.DisplayText },
 			Less: func(a, b *cloud.DiskOffering) int {
-				return cmp.Or(cmp.Compare(a.SortKey, b.SortKey), older(a.Created, b.Created, a.Name, b.Name))
+				return older(a.Created, b.Created, a.Name, b.Name)
 			},
-			View: func(c *api.Call, o *cloud.DiskOffering) DiskAnswer { return viewDisk(c.Read, o) },
+			SortKey: func(o *cloud.DiskOffering) int32 { return o.SortKey },
+			View:    func(c *api.Call, o *cloud.DiskOffering) DiskAnswer { return viewDisk(c.Read, o) },
 		}),
 	}
 }

@@ -155,7 +155,7 @@ type updateServiceParams struct {
 	ID          cloud.ID `api:"id,required" ref:"serviceoffering" doc:"the offering"`
 	Name        string   `api:"name" doc:"its new name"`
 	DisplayText string   `api:"displaytext" len:"4096" doc:"its new description"`
-	SortKey     *int32   `type:"integer" api:"sortkey" doc:"its place in lists: lower ones first"`
+	SortKey     *int32   `type:"integer" api:"sortkey" doc:"its place in lists: higher ones first, or lower ones with sortkey.algorithm"`
 	DomainID    *string  `api:"domainid" len:"4096" since:"4.13" doc:"domains that may use it, separated by commas; public for all"`
 	ZoneID      *string  `api:"zoneid" len:"4096" since:"4.13" doc:"zones it can be used in, separated by commas; all for all"`
 	HostTags    *string  `api:"hosttags" since:"4.16" doc:"its new host tags, separated by commas"`
@@ -230,9 +230,10 @@ func listService() api.Command {
 			Visible: func(c *api.Call, o *cloud.ServiceOffering) bool { return inDomains(c, o.DomainIDs) },
 			Keyword: func(o *cloud.ServiceOffering) string { return o.Name + "\n" + o.DisplayText },
 			Less: func(a, b *cloud.ServiceOffering) int {
-				return cmp.Or(cmp.Compare(a.SortKey, b.SortKey), older(a.Created, b.Created, a.Name, b.Name))
+				return older(a.Created, b.Created, a.Name, b.Name)
 			},
-			View: func(c *api.Call, o *cloud.ServiceOffering) ServiceAnswer { return viewService(c.Read, o) },
+			SortKey: func(o *cloud.ServiceOffering) int32 { return o.SortKey },
+			View:    func(c *api.Call, o *cloud.ServiceOffering) ServiceAnswer { return viewService(c.Read, o) },
 		}),
 	}
 }

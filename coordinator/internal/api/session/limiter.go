@@ -8,10 +8,10 @@ import (
 
 // Limits of failed logins.
 const (
-	freeTries = 5                // in a row before any pause
-	forget    = 15 * time.Minute // after the last failure
-	maxPause  = 5 * time.Minute
-	maxKeys   = 10000 // beyond which the oldest are forgotten first
+	mostAtOnce = 5                // tries of a key that are looked at
+	forget     = 15 * time.Minute // after the last failure
+	maxPause   = 5 * time.Minute
+	maxKeys    = 10000 // beyond which the oldest are forgotten first
 )
 
 // Limiter counts failed logins by any text: a user, an address. It is safe for concurrent use.
@@ -36,13 +36,13 @@ type failures struct {
 // NewLimiter makes an empty one.
 func NewLimiter() *Limiter { return &Limiter{seen: map[string]*failures{}, lane: map[string]*lane{}} }
 
-// Enter waits until fewer than freeTries tries of a key are under way, so that many at once are not all let in before the
+// Enter waits until fewer than mostAtOnce tries of a key are under way, so that many at once are not all let in before the
 // first wrong ones are counted. leave is to be called when the try's outcome has been. Right passwords only wait.
 func (l *Limiter) Enter(ctx context.Context, key string) (leave func(), err error) {
 	l.mu.Lock()
 	x := l.lane[key]
 	if x == nil {
-		x = &lane{places: make(chan struct{}, freeTries)}
+		x = &lane{places: make(chan struct{}, mostAtOnce)}
 		l.lane[key] = x
 	}
 	x.users++
@@ -75,8 +75,8 @@ func (l *Limiter) Allow(now time.Time, keys ...string) bool {
 	return true
 }
 
-// Failed counts a failure. From the fifth in a row on each doubles the pause, from one second.
-func (l *Limiter) Failed(now time.Time, keys ...string) {
+// Failed counts a failure. From that of the number free in a row on each doubles the pause, from one second.
+func (l *Limiter) Failed(now time.Time, free int64, keys ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.seen) >= maxKeys {
@@ -90,7 +90,7 @@ func (l *Limiter) Failed(now time.Time, keys ...string) {
 		}
 		f.n++
 		f.last = now
-		if over := f.n - freeTries; over >= 0 {
+		if over := f.n - int(free); over >= 0 {
 			f.until = now.Add(min(time.Second<<min(over, 10), maxPause))
 		}
 	}

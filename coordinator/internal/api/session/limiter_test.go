@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
+const freeTries = 5
+
 // The pause grows with each failure in a row, up to a bound, and ends.
 func TestPauseGrows(t *testing.T) {
 	l, now := NewLimiter(), time.Unix(1e9, 0)
 	var pauses []time.Duration
 	for range freeTries + 12 {
-		l.Failed(now, "user")
+		l.Failed(now, freeTries, "user")
 		var pause time.Duration
 		for !l.Allow(now.Add(pause), "user") {
 			pause += time.Second
@@ -29,7 +31,7 @@ func TestPauseGrows(t *testing.T) {
 		}
 	}
 	l.Succeeded("user")
-	l.Failed(now, "user")
+	l.Failed(now, freeTries, "user")
 	if !l.Allow(now, "user") {
 		t.Error("a success does not end the row")
 	}
@@ -38,9 +40,9 @@ func TestPauseGrows(t *testing.T) {
 func TestOldFailuresAreForgotten(t *testing.T) {
 	l, now := NewLimiter(), time.Unix(1e9, 0)
 	for range freeTries - 1 {
-		l.Failed(now, "user")
+		l.Failed(now, freeTries, "user")
 	}
-	l.Failed(now.Add(forget+time.Second), "user")
+	l.Failed(now.Add(forget+time.Second), freeTries, "user")
 	if !l.Allow(now.Add(forget+time.Second), "user") {
 		t.Error("failures of long ago count")
 	}
@@ -50,10 +52,10 @@ func TestOldFailuresAreForgotten(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	l, now := NewLimiter(), time.Unix(1e9, 0)
 	for range freeTries + 5 {
-		l.Failed(now, "victim")
+		l.Failed(now, freeTries, "victim")
 	}
 	for i := range 3 * maxKeys {
-		l.Failed(now, fmt.Sprint("user ", i))
+		l.Failed(now, freeTries, fmt.Sprint("user ", i))
 		if len(l.seen) > maxKeys+1 {
 			t.Fatalf("%d names are kept", len(l.seen))
 		}

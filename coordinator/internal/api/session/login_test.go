@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,5 +64,18 @@ func TestGuessesAtOnce(t *testing.T) {
 	// The address of all is one, so that its failures count, too; they are as many.
 	if n := looked.Load(); n < 5 || n > 9 || codes[531] > 9 || codes[429] != atOnce-codes[531] {
 		t.Errorf("%d wrong passwords were looked at, answers %v", n, codes)
+	}
+}
+
+// The setting says how many wrong passwords in a row cost nothing, from the next one on.
+func TestAttemptsAllowed(t *testing.T) {
+	c := apitest.New(t, apitest.Config{Commands: session.Commands(session.Deps{})})
+	c.Update(func(tx *store.Tx) error { return c.Settings.Set(tx, "incorrect.login.attempts.allowed", "2") })
+	var codes []int
+	for range 3 {
+		codes = append(codes, login(c, "a-user", "wrong").Status)
+	}
+	if !slices.Equal(codes, []int{531, 531, 429}) {
+		t.Errorf("wrong passwords in a row are answered with %v", codes)
 	}
 }

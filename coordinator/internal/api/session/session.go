@@ -109,7 +109,7 @@ func (h *handlers) login() api.Command {
 				known, enroll = h.ask(c, u, a, d, p)
 			}
 			if !known {
-				h.limit.Failed(c.Now, keys...)
+				h.limit.Failed(c.Now, api.LoginAttempts.Int(c.Read), keys...)
 				c.Log.Warn("login failed", "username", p.Username, "from", clientHost(x.Request.RemoteAddr))
 				return Login{}, errLogin
 			}

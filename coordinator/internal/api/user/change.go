@@ -68,7 +68,7 @@ func (d Deps) check(c *api.Call, u *cloud.User, current cloud.Secret) error {
 	case ok:
 		d.Attempts.Succeeded(key)
 	default:
-		d.Attempts.Failed(c.Now, key)
+		d.Attempts.Failed(c.Now, api.LoginAttempts.Int(c.Read), key)
 	}
 	if !ok {
 		return cloud.Errorf(cloud.Invalid, "Current password is incorrect.")

@@ -27,7 +27,7 @@ type Deps struct {
 // Attempts bounds guesses of passwords; *session.Limiter is one.
 type Attempts interface {
 	Allow(now time.Time, keys ...string) bool
-	Failed(now time.Time, keys ...string)
+	Failed(now time.Time, free int64, keys ...string)
 	Succeeded(keys ...string)
 }
 

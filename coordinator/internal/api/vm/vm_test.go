@@ -442,7 +442,7 @@ func TestChangeOfferings(t *testing.T) {
 	w := newWorld(t)
 	o := w.Must("root", "createServiceOffering", "name", "own size", "displaytext", "S", "mincpunumber", "1", "maxcpunumber", "2",
 		"minmemory", "64", "maxmemory", "256", "storagetype", "local", "bytesreadrate", "1000", "networkrate", "10").String("serviceoffering.id")
-	changed := w.Must("root", "updateServiceOffering", "id", o, "name", "any size", "sortkey", "-1", "hosttags", "")
+	changed := w.Must("root", "updateServiceOffering", "id", o, "name", "any size", "sortkey", "1", "hosttags", "")
 	w.golden("updateServiceOffering", changed)
 	if first := w.Must("a-user", "listServiceOfferings").String("serviceoffering.name"); first != "any size" {
 		t.Errorf("the first offering is %s", first)
