@@ -69,6 +69,16 @@ func Candidates(r store.Reader, zone, owner cloud.ID) *place.Fleet {
 	return &place.Fleet{Hosts: hosts, Clusters: shares(r, hosts)}
 }
 
+// keepForHA closes the hosts that are kept for VMs whose host was lost, but for one that an administrator names.
+func keepForHA(r store.Reader, fleet *place.Fleet, named cloud.ID) {
+	kept := infra.KeptForHA(r)
+	for i := range fleet.Hosts {
+		if h := &fleet.Hosts[i]; h.Refusal == "" && h.ID != named && kept(h.Tags) {
+			h.Refusal = "it is kept for highly available VMs whose host was lost (setting ha.tag)"
+		}
+	}
+}
+
 // shares sums up what the clusters of hosts have and how much of it may be allocated.
 func shares(r store.Reader, hosts []place.Host) map[cloud.ID]*place.Cluster {
 	clusters := map[cloud.ID]*place.Cluster{}
@@ -173,7 +183,11 @@ func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
 func (a *Area) place(tx *store.Tx, vm *cloud.VM, emergency bool) error {
 	req := a.request(tx, vm)
 	req.Emergency = emergency
-	choice, err := place.Choose(Candidates(tx, vm.ZoneID, vm.AccountID), req)
+	fleet := Candidates(tx, vm.ZoneID, vm.AccountID)
+	if !emergency {
+		keepForHA(tx, fleet, req.Host)
+	}
+	choice, err := place.Choose(fleet, req)
 	if err != nil {
 		return &cloud.Error{Code: cloud.NoCapacity, Text: "Unable to create a deployment for VM " + vm.InstanceName + ": " + err.Error()}
 	}

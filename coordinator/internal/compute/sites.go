@@ -12,7 +12,11 @@ type Sites struct{}
 
 // Choose picks a host and pools. The error is a *place.NoCapacity.
 func (Sites) Choose(r store.Reader, req *place.Request) (place.Choice, error) {
-	return place.Choose(Candidates(r, req.Zone, cloud.ID{}), req)
+	fleet := Candidates(r, req.Zone, cloud.ID{})
+	if !req.Emergency {
+		keepForHA(r, fleet, req.Host)
+	}
+	return place.Choose(fleet, req)
 }
 
 // Take counts what a system VM has of a host.

@@ -1,6 +1,8 @@
 package compute_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -89,4 +91,52 @@ func TestThresholdsSpareRestarts(t *testing.T) {
 			t.Errorf("VM is %s on %s: %s", v.State, v.HostID, v.Error)
 		}
 	}
+}
+
+// A host with the tag of ha.tag takes VMs whose host was lost, what an administrator sends there, and nothing else.
+func TestHostsKeptForHA(t *testing.T) {
+	w := newWorld(t, 2)
+	w.share(t, true)
+	g := settings.New(infra.Settings())
+	kept := w.hosts[1].ID
+	w.update(t, func(tx *store.Tx) error {
+		return errors.Join(g.Set(tx, "ha.tag", "spare"), tables.Hosts.Edit(tx, kept, func(h *cloud.Host) error {
+			h.Tags = []string{"fast", "spare"}
+			return nil
+		}))
+	})
+	var vms []cloud.ID
+	for range 2 {
+		vm := w.running(t)
+		if vm.HostID == kept {
+			t.Error("a VM is placed on the host that is kept")
+		}
+		vms = append(vms, vm.ID)
+	}
+	w.dep.Host = kept
+	if vm := w.running(t); vm.HostID != kept {
+		t.Error("what an administrator sends to the kept host is not placed there")
+	}
+	w.dep.Host = cloud.ID{}
+	w.status(t, w.hosts[0].ID, cloud.HostAlert)
+	if err := w.declare(w.hosts[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, vm := range w.haJobs() {
+		w.step(t, vm, w.area.HAStep, "")
+	}
+	w.settle(t)
+	for _, vm := range vms {
+		if v := mustVM(t, w.r.DB().Current(), vm); v.State != cloud.VMRunning || v.HostID != kept {
+			t.Errorf("VM is %s on %s: %s", v.State, v.HostID, v.Error)
+		}
+	}
+	vm, err := w.deploy(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := w.step(t, vm, w.area.StartStep, ""); !strings.Contains(fmt.Sprint(out.Final()), "setting ha.tag") {
+		t.Errorf("a VM with only the kept host left: %+v", out)
+	}
+	w.check(t)
 }

@@ -1,6 +1,11 @@
 package infra
 
-import "github.com/wispcloud/wisp/coordinator/internal/settings"
+import (
+	"slices"
+
+	"github.com/wispcloud/wisp/coordinator/internal/settings"
+	"github.com/wispcloud/wisp/coordinator/internal/store"
+)
 
 // How far hosts and pools may be over-allocated.
 var (
@@ -16,11 +21,21 @@ var (
 		Name: "storage.overprovisioning.factor", Category: "Storage", Type: settings.Float, Default: "2", Min: 0.1, Max: 100,
 		Scopes: settings.Pool, Doc: "How many times the size of a storage pool may be allocated to thin volumes.",
 	})
+	haTag = settings.Define(settings.Def{
+		Name: "ha.tag", Category: "Advanced", Type: settings.String,
+		Doc: "The tag of hosts that are kept free for highly available VMs whose host was lost; empty keeps none.",
+	})
 	capacityCheck = settings.Define(settings.Def{
 		Name: "capacity.check.period", Category: "Alert", Type: settings.Integer, Default: "300000", Min: 1000, Max: 86400000,
 		Doc: "Milliseconds between looks at what is running full.",
 	})
 )
+
+// KeptForHA tells of hosts with these tags whether they are kept free for VMs whose host was lost.
+func KeptForHA(r store.Reader) func(tags []string) bool {
+	tag := haTag.Text(r)
+	return func(tags []string) bool { return tag != "" && slices.Contains(tags, tag) }
+}
 
 // notify makes a threshold above which an alert is raised.
 func notify(name string, scopes settings.Scope, what string) *settings.Def {
@@ -46,7 +61,7 @@ var thresholds = map[CapacityType]*settings.Def{
 
 // Settings lists the settings of this area, for the registry.
 func Settings() []*settings.Def {
-	list := []*settings.Def{CPUFactor, MemoryFactor, StorageFactor, capacityCheck}
+	list := []*settings.Def{CPUFactor, MemoryFactor, StorageFactor, haTag, capacityCheck}
 	for _, d := range thresholds {
 		list = append(list, d)
 	}

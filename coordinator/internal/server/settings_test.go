@@ -43,10 +43,16 @@ var absent = []struct{ names, why string }{
 	},
 	{`^router|^system\.vm|^recreate\.systemvm|^linkLocal|^control\.`, "sizes and control network of system VMs: a router's size is its service offering, and agents reach it over a virtio port"},
 	{`^security\.|^endpointe|^enable\.(ec2|s3)|^json\.content|^encode\.api|^api\.throttling\.cachesize`, "other ways into its API, and how its answers are written"},
+	{`^vm\.(allocation|user)|^apply\.allocation`, "placement takes the emptiest host that fits, in whatever pod it is"},
 	{
-		`^cloud\.identifier|^management\.network|^check\.pod|^guest\.vlan\.bits|^ha\.tag|^sortkey|^use\.external|^network\.(dhcp|disable|ipv6|dns)|^vm\.(allocation|user|destroy)|^apply\.allocation|^host\.capacityType|^allow\.subdomain|^incorrect\.login`,
-		"fixed here, or chosen by other means: placement takes the emptiest host that fits",
+		`^cloud\.identifier|^management\.network|^guest\.vlan\.bits|^use\.external`,
+		"given otherwise: a zone names its resolvers, VXLAN numbers tell networks apart, agents join by token from wherever they are, and the cloud's identifier is made once",
 	},
+	{
+		`^check\.pod|^network\.(dhcp|disable)|^vm\.destroy`,
+		"fixed here: ranges must not overlap, DHCP tells every guest OS the same, packets with a foreign source never pass, and a destroyed VM is not asked to shut down",
+	},
+	{`^allow\.subdomain|^network\.ipv6`, "shared networks and IPv6 in guest networks are not in this version"},
 }
 
 // names lists the settings of 4.1.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/infra"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -101,9 +102,10 @@ func rows(c *api.Call, p *listParams) (iter.Seq[*cloud.Host], error) {
 	case !p.ZoneID.IsZero():
 		all = tables.Hosts.By(c.Read, "zone", store.K(p.ZoneID))
 	}
+	forHA := infra.KeptForHA(c.Read)
 	return func(yield func(*cloud.Host) bool) {
 		for h := range all {
-			if p.keeps(h) && (on.IsZero() || on == h.ID) && (h.ResourceState != cloud.HostPending || p.asksForPending() && c.IsRoot()) && !yield(h) {
+			if p.keeps(h) && (p.HAHost == nil || *p.HAHost == forHA(h.Tags)) && (on.IsZero() || on == h.ID) && (h.ResourceState != cloud.HostPending || p.asksForPending() && c.IsRoot()) && !yield(h) {
 				return
 			}
 		}
@@ -121,5 +123,5 @@ func (p *listParams) keeps(h *cloud.Host) bool {
 	same := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
 	return is(p.ID, h.ID) && is(p.ZoneID, h.ZoneID) && is(p.PodID, h.PodID) && is(p.ClusterID, h.ClusterID) &&
 		(p.Name == "" || p.Name == h.Name) && same(p.State, h.Status.String()) && same(p.ResourceState, h.ResourceState.String()) &&
-		same(p.Hypervisor, "KVM") && (p.HAHost == nil || !*p.HAHost)
+		same(p.Hypervisor, "KVM")
 }

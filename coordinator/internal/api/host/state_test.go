@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -28,6 +29,16 @@ func TestHostStates(t *testing.T) {
 		}
 	}
 	s.golden("listHostTags", "listHostTags")
+	for tag, kept := range map[string]bool{"": false, "gpu": true, "cpu": false} {
+		s.Update(func(tx *store.Tx) error { return s.Settings.Set(tx, "ha.tag", tag) })
+		for _, asked := range []bool{true, false} {
+			a := s.Must("root", "listHosts", "hahost", fmt.Sprint(asked))
+			if (a.Get("count") != nil) != (kept == asked) || kept == asked && a.Get("host.0.hahost") != kept {
+				t.Errorf("with ha.tag=%q and hahost=%v: %s", tag, asked, a.Raw)
+			}
+		}
+	}
+	s.Update(func(tx *store.Tx) error { return s.Settings.Set(tx, "ha.tag", "") })
 	s.golden("updateHostPassword", "updateHostPassword", "hostid", h, "username", "root", "password", "p")
 	s.refused("root", "updateHostPassword", 431, "hostid or clusterid", "username", "root", "password", "p")
 

@@ -85,6 +85,7 @@ func viewOf(r store.Reader, f infra.Factors, h *cloud.Host, d parts) Answer {
 		PodID: h.PodID, ClusterID: h.ClusterID, Version: h.AgentVersion, Hypervisor: infra.Hypervisor, Arch: h.Architecture,
 		CPUNumber: h.CPUs, CPUSpeed: h.CPUMHz, Capabilities: "hvm", LocalStorageActive: tables.StoragePools.Count(r, "host", store.K(h.ID)) > 0,
 		Created: api.Time(h.Created), Disconnected: api.Time(h.Disconnected), Details: facts(h),
+		HAHost: infra.KeptForHA(r)(h.Tags),
 	}
 	if h.IP.IsValid() {
 		a.IPAddress = h.IP.String()
