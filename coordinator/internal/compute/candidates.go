@@ -51,7 +51,7 @@ func Candidates(r store.Reader, zone, owner cloud.ID) *place.Fleet {
 		}
 		hosts = append(hosts, place.Host{
 			ID: h.ID, Name: h.Name, Zone: h.ZoneID, Pod: h.PodID, Cluster: h.ClusterID,
-			Refusal: whyClosed(z, pod, cluster, h, root), Tags: h.Tags, Features: h.Features,
+			Refusal: whyClosed(z, pod, cluster, h, root), Tags: h.Tags, OSCategory: h.OSCategoryID, Features: h.Features,
 			Cores: h.CPUs, CoreMHz: uint64(h.CPUMHz),
 			CPUMHz: uint64(float64(h.CPUs) * float64(h.CPUMHz) * factor.CPU), CPUUsed: used.CPUMHz,
 			MemoryMiB: uint64(float64(h.MemoryMiB) * factor.Memory), MemoryUsed: used.MemoryMiB,
@@ -158,6 +158,9 @@ func (a *Area) request(r store.Reader, vm *cloud.VM) *place.Request {
 	}
 	if t, ok := tables.Templates.Get(r, vm.TemplateID); ok && t.Tag != "" && !slices.Contains(req.HostTags, t.Tag) {
 		req.HostTags = append(slices.Clone(req.HostTags), t.Tag)
+	}
+	if o, ok := tables.OSTypes.Get(r, vm.OSTypeID); ok {
+		req.OSCategory = o.CategoryID
 	}
 	affinity(r, vm, req)
 	for _, id := range vm.Avoid {

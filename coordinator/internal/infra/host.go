@@ -242,6 +242,9 @@ func UpdateHost(tx *store.Tx, id cloud.ID, v HostValues) (*cloud.Host, error) {
 			return nil, cloud.Errorf(cloud.Invalid, "Please specify a valid guest OS category.")
 		}
 		h.OSCategoryID = v.OSCategoryID
+		if v.OSCategoryID == noCategory.ID {
+			h.OSCategoryID = cloud.ID{}
+		}
 	}
 	if v.URL != "" {
 		h.URL = v.URL

@@ -14,6 +14,9 @@ import (
 //go:embed guest-os.tsv
 var guestOS string
 
+// noCategory is the category that takes a host's preference back; it has no systems.
+var noCategory = cloud.OSCategory{ID: cloud.NameID("os_category", "None"), Name: "None"}
+
 // SeedOSTypes writes the built-in guest operating systems. Their ids derive from their names, so that they are the same
 // in every cloud and a later version can add to them; it may be called at every start.
 func SeedOSTypes(tx *store.Tx) error {
@@ -33,5 +36,8 @@ func SeedOSTypes(tx *store.Tx) error {
 			return wrap("seed", "OS type", id, err)
 		}
 	}
-	return nil
+	if tables.OSCategories.Has(tx, noCategory.ID) {
+		return nil
+	}
+	return wrap("seed", "OS category", noCategory.ID, tables.OSCategories.Put(tx, &noCategory))
 }

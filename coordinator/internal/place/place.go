@@ -33,6 +33,8 @@ type Host struct {
 	// Refusal is why the host takes no VMs at all (down, disabled, in maintenance), "" if it does.
 	Refusal string
 	Tags    []string
+	// OSCategory of the guests that an administrator wants on it; zero is any.
+	OSCategory cloud.ID
 	// Features of its kernel and hypervisor ("vxlan", "kvm").
 	Features []string
 	// Total and used figures, over-commitment included in the totals.
@@ -71,6 +73,8 @@ type Request struct {
 	HostTags  []string
 	Features  []string
 	Disks     []Disk
+	// OSCategory of the guest; zero is not known.
+	OSCategory cloud.ID
 	// Host pins the choice; zero is any.
 	Host cloud.ID
 	// Avoid are hosts on which this start failed, with the reasons.
@@ -207,15 +211,25 @@ func before(a, b *Host) bool {
 	return slices.Compare(a.ID[:], b.ID[:]) < 0
 }
 
+// categoryBias outweighs any fill: hosts for guests of the OS category come first, those for guests of another one last.
+const categoryBias = 1.25
+
 // score is the fill of the scarcer resource after placing, 0..1; the preferred host gets a head start that outweighs
-// any fill.
+// any fill and OS category.
 func score(h *Host, req *Request) float64 {
 	s := max(
 		float64(h.CPUUsed+uint64(req.CPUs)*uint64(req.CPUMHz))/float64(max(h.CPUMHz, 1)),
 		float64(h.MemoryUsed+uint64(req.MemoryMiB))/float64(max(h.MemoryMiB, 1)),
 	)
 	if h.ID == req.Prefer {
-		s -= 2
+		s -= 4
+	}
+	if !h.OSCategory.IsZero() && !req.OSCategory.IsZero() {
+		if h.OSCategory == req.OSCategory {
+			s -= categoryBias
+		} else {
+			s += categoryBias
+		}
 	}
 	if len(req.Weights) > 0 {
 		s += req.Weights[h.ID]

@@ -51,6 +51,36 @@ func TestChoose(t *testing.T) {
 			req:   with(func(r *place.Request) { r.Prefer = id(1) }), want: place.Choice{Host: id(1), Pools: []cloud.ID{id(51)}},
 		},
 		{
+			name: "a host for guests of its category although fuller, then one for any",
+			hosts: []place.Host{
+				host(1, func(h *place.Host) { h.OSCategory = id(31) }),
+				host(2, nil),
+				host(3, func(h *place.Host) { h.OSCategory, h.MemoryUsed = id(30), 7000 }),
+			},
+			req: with(func(r *place.Request) { r.OSCategory = id(30) }), want: place.Choice{Host: id(3), Pools: []cloud.ID{id(53)}},
+		},
+		{
+			name: "a host for any guests rather than one for another category, and that rather than none",
+			hosts: []place.Host{
+				host(1, func(h *place.Host) { h.OSCategory = id(31) }),
+				host(2, func(h *place.Host) { h.MemoryUsed = 7000 }),
+			},
+			req: with(func(r *place.Request) { r.OSCategory = id(30) }), want: place.Choice{Host: id(2), Pools: []cloud.ID{id(52)}},
+		},
+		{
+			name:  "the only host, for another category",
+			hosts: []place.Host{host(1, func(h *place.Host) { h.OSCategory = id(31) })},
+			req:   with(func(r *place.Request) { r.OSCategory = id(30) }), want: place.Choice{Host: id(1), Pools: []cloud.ID{id(51)}},
+		},
+		{
+			name: "its last host, for another category",
+			hosts: []place.Host{
+				host(1, func(h *place.Host) { h.OSCategory, h.MemoryUsed = id(31), 7000 }),
+				host(2, func(h *place.Host) { h.OSCategory = id(30) }),
+			},
+			req: with(func(r *place.Request) { r.OSCategory, r.Prefer = id(30), id(1) }), want: place.Choice{Host: id(1), Pools: []cloud.ID{id(51)}},
+		},
+		{
 			name:  "a volume pins its host",
 			hosts: []place.Host{host(1, nil), host(2, func(h *place.Host) { h.MemoryUsed = 7000 })},
 			req: with(func(r *place.Request) {

@@ -76,7 +76,7 @@ type updateParams struct {
 	ID              cloud.ID `api:"id,required" ref:"host" doc:"the host"`
 	AllocationState string   `api:"allocationstate" doc:"Enable or Disable"`
 	HostTags        []string `api:"hosttags" doc:"tags that offerings ask for, instead of those it has"`
-	OSCategoryID    cloud.ID `api:"oscategoryid" ref:"oscategory" doc:"guest OS category preferred on it"`
+	OSCategoryID    cloud.ID `api:"oscategoryid" ref:"oscategory" doc:"guest OS category preferred on it; that of the name None takes the preference back"`
 	URL             string   `api:"url" doc:"new URL to note"`
 	Annotation      string   `api:"annotation" since:"4.11" len:"4096" doc:"a remark to leave at it, as addAnnotation does"`
 }

@@ -39,6 +39,13 @@ func TestHostStates(t *testing.T) {
 		}
 	}
 	s.Update(func(tx *store.Tx) error { return s.Settings.Set(tx, "ha.tag", "") })
+	for _, name := range []string{"Ubuntu", "None"} {
+		category := s.Must("root", "listOsCategories", "name", name).String("oscategory.0.id")
+		got := s.Must("root", "updateHost", "id", h, "oscategoryid", category)
+		if want := map[string]any{"Ubuntu": category, "None": nil}[name]; got.Get("host.oscategoryid") != want {
+			t.Errorf("category %s: %s", name, got.Raw)
+		}
+	}
 	s.golden("updateHostPassword", "updateHostPassword", "hostid", h, "username", "root", "password", "p")
 	s.refused("root", "updateHostPassword", 431, "hostid or clusterid", "username", "root", "password", "p")
 
