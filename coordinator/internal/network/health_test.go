@@ -93,18 +93,28 @@ func TestHealthOfANamespace(t *testing.T) {
 		{"its namespace is made", func() { say("") }, "host SUCCESS, services UNKNOWN (the network services are being started); 0 open, 0 over"},
 		{"nothing was tried", func() { say("", "link?", "firewall?") }, "host SUCCESS, services SUCCESS, link UNKNOWN, firewall UNKNOWN; 0 open, 0 over"},
 		{"it works", func() { say("", "link", "firewall") }, "host SUCCESS, services SUCCESS, link SUCCESS, firewall SUCCESS; 0 open, 0 over"},
-		{"a service fails", func() { say("services: firewall: no table", "link", "firewall!no table"); passed(29 * time.Second) },
-			"host SUCCESS, services SUCCESS, link SUCCESS, firewall FAILED (no table); sick; 0 open, 0 over"},
-		{"with another text", func() { say("services: firewall: no xt_x", "link", "firewall!no xt_x"); passed(time.Second) },
-			"host SUCCESS, services SUCCESS, link SUCCESS, firewall FAILED (no xt_x); sick; alert: firewall: no xt_x; 1 open, 0 over"},
-		{"its host is silent", func() { host(cloud.HostAlert); passed(time.Hour) },
+		{
+			"a service fails", func() { say("services: firewall: no table", "link", "firewall!no table"); passed(29 * time.Second) },
+			"host SUCCESS, services SUCCESS, link SUCCESS, firewall FAILED (no table); sick; 0 open, 0 over",
+		},
+		{
+			"with another text", func() { say("services: firewall: no xt_x", "link", "firewall!no xt_x"); passed(time.Second) },
+			"host SUCCESS, services SUCCESS, link SUCCESS, firewall FAILED (no xt_x); sick; alert: firewall: no xt_x; 1 open, 0 over",
+		},
+		{
+			"its host is silent", func() { host(cloud.HostAlert); passed(time.Hour) },
 			"host UNKNOWN (host h1 is Alert), services UNKNOWN (host h1 is Alert), link UNKNOWN (host h1 is Alert), firewall UNKNOWN (host h1 is Alert); " +
-				"alert: firewall: no xt_x; 1 open, 0 over"},
-		{"it works again", func() { host(cloud.HostUp); say("", "link", "firewall"); passed(0) },
-			"host SUCCESS, services SUCCESS, link SUCCESS, firewall SUCCESS; 0 open, 1 over"},
-		{"its process does not start", func() { say("services: process ended at once"); passed(time.Minute) },
+				"alert: firewall: no xt_x; 1 open, 0 over",
+		},
+		{
+			"it works again", func() { host(cloud.HostUp); say("", "link", "firewall"); passed(0) },
+			"host SUCCESS, services SUCCESS, link SUCCESS, firewall SUCCESS; 0 open, 1 over",
+		},
+		{
+			"its process does not start", func() { say("services: process ended at once"); passed(time.Minute) },
 			"host FAILED (services: process ended at once), services FAILED (the network services do not answer), link UNKNOWN, firewall UNKNOWN; sick; " +
-				"alert: host: services: process ended at once; 1 open, 1 over"},
+				"alert: host: services: process ended at once; 1 open, 1 over",
+		},
 		{"it is stopped", func() {
 			w.do(func(tx *store.Tx) error { return w.area.StopRouter(tx, w.router(n.ID), false) })
 			w.observe(w.hosts[0])
@@ -144,20 +154,26 @@ func TestHealthOfASystemVM(t *testing.T) {
 		want string
 	}{
 		{"it works", func() { say(func(*hostspec.SystemVMObservation) {}) }, well + "; 0 open, 0 over"},
-		{"its channel is cut", func() { say(silent); passed(30 * time.Second) },
+		{
+			"its channel is cut", func() { say(silent); passed(30 * time.Second) },
 			"host SUCCESS, services FAILED (the network services do not answer), link UNKNOWN, firewall UNKNOWN; sick; " +
-				"alert: services: the network services do not answer; 1 open, 0 over"},
+				"alert: services: the network services do not answer; 1 open, 0 over",
+		},
 		{"it died", func() {
 			say(func(o *hostspec.SystemVMObservation) { o.Vm.State = hostspec.VmState_VM_STATE_STOPPED })
 			say(func(o *hostspec.SystemVMObservation) { o.Vm.State, o.Services = hostspec.VmState_VM_STATE_PENDING, nil })
 			s.tend()
 		}, "host UNKNOWN (the machine does not run yet), services UNKNOWN (the network services are being started), link UNKNOWN, firewall UNKNOWN; " +
 			"0 open, 1 over"},
-		{"it boots", func() { say(silent); passed(4 * time.Minute) },
-			"host SUCCESS, services UNKNOWN (the network services are being started), link UNKNOWN, firewall UNKNOWN; 0 open, 1 over"},
-		{"for too long", func() { passed(2 * time.Minute) },
+		{
+			"it boots", func() { say(silent); passed(4 * time.Minute) },
+			"host SUCCESS, services UNKNOWN (the network services are being started), link UNKNOWN, firewall UNKNOWN; 0 open, 1 over",
+		},
+		{
+			"for too long", func() { passed(2 * time.Minute) },
 			"host SUCCESS, services UNKNOWN (the network services are being started), link UNKNOWN, firewall UNKNOWN; " +
-				"alert: services: the network services are being started; 1 open, 1 over"},
+				"alert: services: the network services are being started; 1 open, 1 over",
+		},
 		{"it works again", func() { say(func(*hostspec.SystemVMObservation) {}); s.tend() }, well + "; 0 open, 2 over"},
 	} {
 		step.do()

@@ -125,7 +125,9 @@ func TestEveryActionWritesItsEvents(t *testing.T) {
 				}
 			}
 			a.broken = cloud.Errorf(cloud.NoCapacity, "no room for this")
-			got = call()
+			if got := call(); got.code != 533 {
+				t.Errorf("%s, refused at the last moment, is answered with %d", c.Name, got.code)
+			}
 			w.wantEvents(c, a, acted{Level: "ERROR", State: "Completed", Text: "no room for this"})
 		case len(a.events) == 0:
 			unread = append(unread, c.Name+": "+got.text())

@@ -35,14 +35,14 @@ func Main(m *testing.M) {
 			all.Go(func() {
 				for range n / PullersAtOnce {
 					if err := get(client, u); err != nil {
-						fmt.Println("failed:", err)
+						_, _ = fmt.Fprintln(os.Stdout, "failed:", err)
 						os.Exit(1)
 					}
 				}
 			})
 		}
 		all.Wait()
-		fmt.Println("done")
+		_, _ = fmt.Fprintln(os.Stdout, "done")
 	}
 }
 

@@ -53,9 +53,9 @@ type attempts struct {
 	failed []string
 }
 
-func (a *attempts) Allow(time.Time, ...string) bool    { return !a.refuse }
+func (a *attempts) Allow(time.Time, ...string) bool             { return !a.refuse }
 func (a *attempts) Failed(_ time.Time, _ int64, keys ...string) { a.failed = append(a.failed, keys...) }
-func (a *attempts) Succeeded(...string)                { a.failed = nil }
+func (a *attempts) Succeeded(...string)                         { a.failed = nil }
 
 // Whoever has a session of a user does not find out its password by updateUser: wrong ones count as those of login do.
 func TestCurrentPasswordIsNotGuessed(t *testing.T) {
