@@ -62,15 +62,11 @@ func (l *Libvirt) Reopen(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, askDeadline)
 	defer cancel()
 	err := l.with(ctx, l.work, id, func(v *libvirt.Libvirt, d libvirt.Domain) error {
-		text, err := v.DomainGetXMLDesc(d, 0)
+		live, err := liveXML(v, d)
 		if err != nil {
 			return err
 		}
-		var live libvirtxml.Domain
-		if err := live.Unmarshal(text); err != nil {
-			return fmt.Errorf("read domain xml: %w", err)
-		}
-		device, path, err := portOf(&live)
+		device, path, err := portOf(live)
 		if err != nil {
 			return err
 		}
@@ -97,6 +93,19 @@ func (l *Libvirt) Reopen(ctx context.Context, id string) error {
 		return fmt.Errorf("reopen channel of system vm %s: %w", id, err)
 	}
 	return nil
+}
+
+// liveXML is a running domain as libvirt has it now.
+func liveXML(v *libvirt.Libvirt, d libvirt.Domain) (*libvirtxml.Domain, error) {
+	text, err := v.DomainGetXMLDesc(d, 0)
+	if err != nil {
+		return nil, err
+	}
+	var live libvirtxml.Domain
+	if err := live.Unmarshal(text); err != nil {
+		return nil, fmt.Errorf("read domain xml: %w", err)
+	}
+	return &live, nil
 }
 
 // portOf finds QEMU's name of the device behind an appliance's port, and the socket.
@@ -145,13 +154,9 @@ func (l *Libvirt) Link(ctx context.Context, id string, taps []string, carrier bo
 	ctx, cancel := context.WithTimeout(ctx, askDeadline)
 	defer cancel()
 	err := l.with(ctx, l.work, id, func(v *libvirt.Libvirt, d libvirt.Domain) error {
-		text, err := v.DomainGetXMLDesc(d, 0)
+		live, err := liveXML(v, d)
 		if err != nil {
 			return err
-		}
-		var live libvirtxml.Domain
-		if err := live.Unmarshal(text); err != nil {
-			return fmt.Errorf("read domain xml: %w", err)
 		}
 		if live.Devices == nil {
 			return nil
