@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -101,17 +102,7 @@ func (w *real) restartKilled(t *testing.T, h *lab.Host, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(out)
-	if line, err := lines.ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("the script that waits for the moment: %q, %v", line, err)
-	}
+	lines := begin(t, cmd, "the script that waits for the moment", "ready")
 	w.do(t, "restartNetwork", api.Params{"id": w.ids["network hello-net"], "cleanup": "true"}, nil)
 	there, readErr := io.ReadAll(lines)
 	if err := errors.Join(readErr, cmd.Wait()); err != nil {
@@ -168,17 +159,7 @@ while True:
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(out)
-	if line, err := lines.ReadString('\n'); err != nil || line != "listening\n" {
-		t.Fatalf("the listener: %q, %v", line, err)
-	}
+	lines := begin(t, cmd, "the listener", "listening")
 	text := make(chan string, 1)
 	go func() {
 		b, _ := io.ReadAll(lines)
@@ -221,4 +202,21 @@ func (w *real) checkAnnounced(t *testing.T, heard string) {
 			t.Errorf("no new namespace announced %q; heard was\n%s", line, heard)
 		}
 	}
+}
+
+// begin starts a program, waits until it says that it has begun, and gives what it prints next.
+func begin(t *testing.T, cmd *exec.Cmd, name, word string) *bufio.Reader {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); err != nil || line != word+"\n" {
+		t.Fatalf("%s: %q, %v", name, line, err)
+	}
+	return lines
 }
