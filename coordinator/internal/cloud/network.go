@@ -319,6 +319,7 @@ type FirewallRule struct {
 	RelatedID ID        `row:"14"`
 	Created   time.Time `row:"15"`
 	DestCIDRs []string  `row:"16"`
+	Hidden    bool      `row:"17"` // only root admins see it; it holds all the same
 	Unknown   Unknown
 }
 

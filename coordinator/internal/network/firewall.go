@@ -16,6 +16,7 @@ type FirewallRequest struct {
 	Start, End         *int
 	ICMPType, ICMPCode *int
 	CIDRs, DestCIDRs   []string
+	Hidden             bool // from all but root admins
 }
 
 const anywhere = "0.0.0.0/0"
@@ -28,7 +29,7 @@ func (a *Area) OpenFirewall(tx *store.Tx, ip *cloud.PublicIP, q FirewallRequest)
 	if err != nil {
 		return nil, err
 	}
-	f := &cloud.FirewallRule{IPID: ip.ID, NetworkID: n.ID, AccountID: ip.AccountID, DomainID: ip.DomainID, CIDRs: q.CIDRs}
+	f := &cloud.FirewallRule{IPID: ip.ID, NetworkID: n.ID, AccountID: ip.AccountID, DomainID: ip.DomainID, CIDRs: q.CIDRs, Hidden: q.Hidden}
 	if len(f.CIDRs) == 0 {
 		f.CIDRs = []string{anywhere}
 	}
@@ -49,7 +50,7 @@ func (a *Area) OpenEgress(tx *store.Tx, n *cloud.Network, q FirewallRequest) (*c
 	if len(q.DestCIDRs) > 0 && !slices.Equal(q.DestCIDRs, []string{anywhere}) {
 		return nil, cloud.Errorf(cloud.Invalid, "Parameter destcidrlist is not supported: egress rules hold for all destinations")
 	}
-	f := &cloud.FirewallRule{NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID, Egress: true, CIDRs: q.CIDRs}
+	f := &cloud.FirewallRule{NetworkID: n.ID, AccountID: n.AccountID, DomainID: n.DomainID, Egress: true, CIDRs: q.CIDRs, Hidden: q.Hidden}
 	if len(f.CIDRs) == 0 {
 		f.CIDRs = []string{n.CIDR.String()}
 	}
@@ -228,6 +229,38 @@ func describe(f *cloud.FirewallRule) string {
 		return f.Protocol + " all ports"
 	}
 	return f.Protocol + " ports " + portRange(f.StartPort, f.EndPort)
+}
+
+// UpdateFirewall writes a rule of which nothing has changed that its router needs to know. With an id that is not zero the
+// rule has that one from now on, and f with it.
+//
+// Errors: cloud.Invalid.
+func (a *Area) UpdateFirewall(tx *store.Tx, f *cloud.FirewallRule, id cloud.ID) error {
+	old := f.ID
+	if id.IsZero() || id == old {
+		return tables.FirewallRules.Put(tx, f)
+	}
+	switch {
+	case tables.FirewallRules.Has(tx, id):
+		return cloud.Errorf(cloud.Invalid, "Invalid customid=%s: another firewall rule has it", id)
+	case f.State != cloud.RuleActive: // a job knows it by its id
+		return cloud.Errorf(cloud.Invalid, "Firewall rule %s is in the state %s; its id can be changed (parameter customid) when it is Active", old, f.State)
+	}
+	f.ID = id
+	if err := tables.FirewallRules.Put(tx, f); err != nil {
+		return err
+	}
+	if err := tables.MoveAttached(tx, old, id); err != nil {
+		return err
+	}
+	if err := tables.FirewallRules.Delete(tx, old); err != nil {
+		return err
+	}
+	n, ok := tables.Networks.Get(tx, f.NetworkID)
+	if !ok {
+		return nil
+	}
+	return a.changed(tx, n)
 }
 
 // CloseFirewall revokes a rule.

@@ -17,7 +17,7 @@ type Deps struct{ Area *network.Area }
 func Commands(d Deps) []api.Command {
 	h := handlers{d}
 	return []api.Command{
-		h.open(), h.listIngress(), h.closeIngress(), h.openEgress(), h.listEgress(), h.closeEgress(),
+		h.open(), h.updateIngress(), h.listIngress(), h.closeIngress(), h.openEgress(), h.updateEgress(), h.listEgress(), h.closeEgress(),
 		h.forward(), h.updateForward(), h.listForwards(), h.unforward(),
 		h.enableStatic(), h.disableStatic(), h.openStatic(), h.listStatic(), h.closeStatic(),
 	}

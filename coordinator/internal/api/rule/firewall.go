@@ -31,14 +31,14 @@ type FirewallAnswer struct {
 	ICMPType     *int64     `json:"icmptype,omitempty" doc:"ICMP type; -1 is any"`
 	ICMPCode     *int64     `json:"icmpcode,omitempty" doc:"ICMP code; -1 is any"`
 	TrafficType  string     `json:"traffictype" doc:"Ingress or Egress"`
-	ForDisplay   bool       `json:"fordisplay" doc:"true"`
+	ForDisplay   bool       `json:"fordisplay" doc:"false: only root admins see the rule"`
 	Tags         []api.Tag  `json:"tags" doc:"tags"`
 }
 
 func viewFirewall(r store.Reader, f *cloud.FirewallRule) FirewallAnswer {
 	a := FirewallAnswer{
 		ID: f.ID, Protocol: f.Protocol, IPAddressID: f.IPID, NetworkID: f.NetworkID, State: f.State.String(),
-		CIDRList: strings.Join(f.CIDRs, ","), TrafficType: "Ingress", ForDisplay: true, Tags: api.TagsOf(r, f.ID),
+		CIDRList: strings.Join(f.CIDRs, ","), TrafficType: "Ingress", ForDisplay: !f.Hidden, Tags: api.TagsOf(r, f.ID),
 	}
 	number := func(n int64) *int64 { return &n }
 	if f.StartPort != 0 {
@@ -72,11 +72,13 @@ type matchParams struct {
 	EndPort   *int     `api:"endport" doc:"last port; the first one when absent"`
 	ICMPType  *int     `api:"icmptype" doc:"ICMP type; -1 (the default) is any"`
 	ICMPCode  *int     `api:"icmpcode" doc:"ICMP code; -1 (the default) is any"`
+	Display   *bool    `api:"fordisplay" role:"admin" since:"4.4" doc:"false: only root admins see the rule"`
 }
 
 func (m *matchParams) request() network.FirewallRequest {
 	return network.FirewallRequest{
 		Protocol: m.Protocol, Start: m.StartPort, End: m.EndPort, ICMPType: m.ICMPType, ICMPCode: m.ICMPCode, CIDRs: m.CIDRList,
+		Hidden: m.Display != nil && !*m.Display,
 	}
 }
 
@@ -135,6 +137,69 @@ func (h handlers) openEgress() api.Command {
 	}
 }
 
+type updateIngressParams struct {
+	ID cloud.ID `api:"id,required" ref:"firewallrule" doc:"the rule"`
+	updateParams
+}
+
+// updateParams is what can be changed of a rule: nothing of what it says.
+type updateParams struct {
+	CustomID string `api:"customid" role:"admin" doc:"id that the rule has from now on"`
+	Display  *bool  `api:"fordisplay" role:"admin" doc:"whether not only root admins see the rule"`
+}
+
+func (h handlers) updateIngress() api.Command {
+	return api.Command{
+		Name: "updateFirewallRule", Doc: "Changes the id of a firewall rule, or who sees it.", Since: "4.4", Roles: api.Everyone,
+		Event: "FIREWALL.UPDATE", Entity: "FirewallRule", Object: "firewallrule",
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *updateIngressParams) (*api.Start, error) {
+			return h.update(c, tx, p.ID, p.updateParams)
+		}),
+		Step: updated, Answer: reflect.TypeFor[FirewallAnswer](), Result: firewallResult,
+	}
+}
+
+type updateEgressParams struct {
+	ID cloud.ID `api:"id,required" ref:"egressfirewallrule" doc:"the rule"`
+	updateParams
+}
+
+func (h handlers) updateEgress() api.Command {
+	return api.Command{
+		Name: "updateEgressFirewallRule", Doc: "Changes the id of an egress rule, or who sees it.", Since: "4.4", Roles: api.Everyone,
+		Event: "FIREWALL.EGRESS.UPDATE", Entity: "FirewallRule", Object: "firewallrule",
+		Run: api.Async(func(c *api.Call, tx *store.Tx, p *updateEgressParams) (*api.Start, error) {
+			return h.update(c, tx, p.ID, p.updateParams)
+		}),
+		Step: updated, Answer: reflect.TypeFor[FirewallAnswer](), Result: firewallResult,
+	}
+}
+
+func (h handlers) update(c *api.Call, tx *store.Tx, id cloud.ID, p updateParams) (*api.Start, error) {
+	f, err := get(tx, tables.FirewallRules, "id", id)
+	if err != nil {
+		return nil, err
+	}
+	if p.Display != nil {
+		f.Hidden = !*p.Display
+	}
+	var custom cloud.ID
+	if p.CustomID != "" {
+		if custom, err = cloud.ParseID(p.CustomID); err != nil || custom.IsZero() {
+			return nil, cloud.Errorf(cloud.Invalid, "Invalid customid=%s: an id such as %s is accepted", p.CustomID, id)
+		}
+	}
+	return startFirewall(c, tx, f, "Firewall rule", h.Area.UpdateFirewall(tx, f, custom))
+}
+
+// updated: everything was done with the call.
+func updated(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }
+
+// displayParam tells rules that only root admins see from the others.
+type displayParam struct {
+	Display *bool `api:"fordisplay" role:"admin" since:"4.4" doc:"only rules that all see (true), or that only root admins see (false)"`
+}
+
 type listIngressParams struct {
 	api.ListParams
 	api.OwnedParams
@@ -142,13 +207,14 @@ type listIngressParams struct {
 	ID          cloud.ID `api:"id" doc:"this rule only"`
 	IPAddressID cloud.ID `api:"ipaddressid" ref:"ipaddress" doc:"rules of this public address"`
 	NetworkID   cloud.ID `api:"networkid" ref:"network" since:"4.3" doc:"rules of this network"`
+	displayParam
 }
 
 func (h handlers) listIngress() api.Command {
 	return api.Command{
 		Name: "listFirewallRules", Doc: "Lists the rules that let traffic to public addresses in.", Roles: api.Everyone, Object: "firewallrule",
 		Run: api.List(firewallLister(func(c *api.Call, p *listIngressParams) iter.Seq[*cloud.FirewallRule] {
-			return firewallRows(c, false, p.ID, p.IPAddressID, p.NetworkID)
+			return firewallRows(c, false, p.ID, p.IPAddressID, p.NetworkID, p.Display)
 		})),
 	}
 }
@@ -159,13 +225,14 @@ type listEgressParams struct {
 	api.TagParams
 	ID        cloud.ID `api:"id" doc:"this rule only"`
 	NetworkID cloud.ID `api:"networkid" ref:"network" doc:"rules of this network"`
+	displayParam
 }
 
 func (h handlers) listEgress() api.Command {
 	return api.Command{
 		Name: "listEgressFirewallRules", Doc: "Lists the exceptions to what guests may reach by default.", Roles: api.Everyone, Object: "firewallrule",
 		Run: api.List(firewallLister(func(c *api.Call, p *listEgressParams) iter.Seq[*cloud.FirewallRule] {
-			return firewallRows(c, true, p.ID, cloud.ID{}, p.NetworkID)
+			return firewallRows(c, true, p.ID, cloud.ID{}, p.NetworkID, p.Display)
 		})),
 	}
 }
@@ -185,7 +252,7 @@ func firewallLister[P any](rows func(*api.Call, *P) iter.Seq[*cloud.FirewallRule
 }
 
 // firewallRows finds rules by the narrowest index.
-func firewallRows(c *api.Call, egress bool, id, ip, net cloud.ID) iter.Seq[*cloud.FirewallRule] {
+func firewallRows(c *api.Call, egress bool, id, ip, net cloud.ID, display *bool) iter.Seq[*cloud.FirewallRule] {
 	t := tables.FirewallRules
 	rows := t.All(c.Read)
 	switch account, one := c.Scope.Account(); {
@@ -198,7 +265,8 @@ func firewallRows(c *api.Call, egress bool, id, ip, net cloud.ID) iter.Seq[*clou
 	}
 	return func(yield func(*cloud.FirewallRule) bool) {
 		for f := range rows {
-			keep := f.Egress == egress && (id.IsZero() || f.ID == id) && (net.IsZero() || f.NetworkID == net)
+			keep := f.Egress == egress && (id.IsZero() || f.ID == id) && (net.IsZero() || f.NetworkID == net) &&
+				(!f.Hidden || c.IsRoot()) && (display == nil || *display == !f.Hidden)
 			if keep && !yield(f) {
 				return
 			}

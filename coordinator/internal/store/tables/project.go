@@ -94,3 +94,20 @@ func DropAttached(tx *store.Tx, resource cloud.ID) error {
 	}
 	return nil
 }
+
+// MoveAttached gives the tags and details of a resource to the one that it is from now on, under another ID.
+func MoveAttached(tx *store.Tx, from, to cloud.ID) error {
+	for t := range Tags.By(tx, "resource", store.K(from)) {
+		t.ResourceID = to
+		if err := Tags.Put(tx, t); err != nil {
+			return err
+		}
+	}
+	for d := range ResourceDetails.By(tx, "resource", store.K(from)) {
+		d.ResourceID = to
+		if err := ResourceDetails.Put(tx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
