@@ -9,7 +9,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
-// caller is who makes a request.
+// caller is who makes a request. Its rows may be those of other calls, too: nobody changes them.
 type caller struct {
 	user    *cloud.User
 	account *cloud.Account
@@ -22,7 +22,7 @@ var errCredentials = cloud.Errorf(cloud.BadCredentials, "unable to verify user c
 
 // authenticate finds the caller by API key and signature, or by session. A request with an API key is judged by its
 // signature alone, whatever cookies it brings.
-func (s *Server) authenticate(r *http.Request, v Values, at store.Reader, now time.Time) (*caller, error) {
+func (s *Server) authenticate(r *http.Request, v Values, at *store.View, now time.Time) (*caller, error) {
 	if !v.Has("apikey") && !v.Has("signature") {
 		session, err := sessionUser(r, v, at, now)
 		if err != nil {
@@ -39,7 +39,39 @@ func (s *Server) authenticate(r *http.Request, v Values, at store.Reader, now ti
 	if key == "" || signature == "" || expired(v, now) {
 		return nil, errCredentials
 	}
-	user, ok := tables.Users.First(at, "apikey", store.K(key))
+	h, err := s.holder(at, key)
+	if err != nil || !h.signer.verify(v, signature) {
+		return nil, errCredentials
+	}
+	return h.caller, nil
+}
+
+// holder is who has an API key. It is shared by the calls of that key.
+type holder struct {
+	caller *caller
+	signer *signer
+}
+
+// mostHolders bounds the bytes of kept holders, each counted as holderSize.
+const (
+	mostHolders = 32 << 20
+	holderSize  = 2 << 10
+)
+
+// holders keeps those whose keys were used, each until its user, account or domain changes: reading the three and opening
+// the secret costs more than the signature.
+func newHolders() *store.Memo[string, *holder] {
+	return store.NewMemo[string](mostHolders, func(*holder) int { return holderSize })
+}
+
+// holder finds who has an API key and may make calls; errCredentials where nobody does.
+func (s *Server) holder(at *store.View, key string) (h *holder, err error) {
+	s.holders.Look(at, []string{key}, func(_ int, kept *holder) { h = kept })
+	if h != nil {
+		return h, nil
+	}
+	from := store.Record(at)
+	user, ok := tables.Users.First(from, "apikey", store.K(key))
 	if !ok || user.APIKey != key {
 		return nil, errCredentials
 	}
@@ -48,10 +80,13 @@ func (s *Server) authenticate(r *http.Request, v Values, at store.Reader, now ti
 		s.cfg.Log.Error("cannot open a user's secret key", "user", user.ID, "error", err)
 		return nil, errCredentials
 	}
-	if !verify(v, secret, signature) {
-		return nil, errCredentials
+	who, err := with(from, user)
+	if err != nil {
+		return nil, err
 	}
-	return with(at, user)
+	h = &holder{who, newSigner(secret)}
+	s.holders.Keep(at, []store.Made[string, *holder]{{Key: key, Value: h, From: from}})
+	return h, nil
 }
 
 // load reads a user with account and domain, all of which must be in use. The system account makes no calls.

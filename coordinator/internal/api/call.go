@@ -46,6 +46,7 @@ type Call struct {
 	project  Owner // of what the call is about, where that belongs to a project
 	recall   store.Reader
 	json     bool // the answer is wanted as JSON
+	reads    bool // the state does not change during the call
 }
 
 // eventNote is what a handler says about its event.
@@ -62,6 +63,14 @@ func (c *Call) Remember() store.Reader {
 		c.recall = store.Remember(c.Read)
 	}
 	return c.recall
+}
+
+// looking is what references are looked up in: a handler that asks Remember for what one names has it decoded already.
+func (c *Call) looking() store.Reader {
+	if c.reads {
+		return c.Remember()
+	}
+	return c.Read
 }
 
 // Context is cancelled when the client goes away.

@@ -27,7 +27,7 @@ func NoEntity(param string, id cloud.ID) error { return noEntity(param, id.Strin
 
 // check resolves one reference.
 func (c *Call) check(e Entity, param string, id cloud.ID, use bool) error {
-	o, ok := e.Lookup(c.Read, id)
+	o, ok := e.Lookup(c.looking(), id)
 	if !ok {
 		return noEntity(param, id.String())
 	}

@@ -52,7 +52,7 @@ func system(at store.Reader) (*caller, error) {
 }
 
 // identify finds out who makes a request.
-func (s *Server) identify(q *request, at store.Reader) (*caller, error) {
+func (s *Server) identify(q *request, at *store.View) (*caller, error) {
 	if !FromIntegration(q.r) {
 		return s.authenticate(q.r, q.values, at, s.cfg.Now())
 	}

@@ -9,7 +9,7 @@ import (
 // permitted is the one place that says whether an account may call a command: its type must be one of the command's, and
 // its role's rules must allow it.
 func permitted(r store.Reader, a *cloud.Account, cmd *Command) bool {
-	return cmd.Roles&RoleOf(a.Type) != 0 && identity.Permits(r, identity.RoleOf(r, a), cmd.Name)
+	return cmd.Roles&RoleOf(a.Type) != 0 && identity.Allows(r, a, cmd.Name)
 }
 
 // Allowed tells whether the caller may call a command.

@@ -19,6 +19,7 @@ func (s *Server) run(q *request, who *caller, at store.Reader) error {
 	switch h.kind {
 	case query, list:
 		c := s.call(q, who, at, s.cfg.Now())
+		c.reads = true
 		p, err := c.parameters(q)
 		if err != nil {
 			return err

@@ -46,10 +46,13 @@ type Config struct {
 }
 
 // Server answers /client/api.
-type Server struct{ cfg Config }
+type Server struct {
+	cfg     Config
+	holders *store.Memo[string, *holder]
+}
 
 // New makes a server.
-func New(cfg Config) *Server { return &Server{cfg: cfg} }
+func New(cfg Config) *Server { return &Server{cfg: cfg, holders: newHolders()} }
 
 const (
 	// maxBody is more than any client sends: user data of 1 MiB in base64, form-encoded.

@@ -16,6 +16,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/api/apitest"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
+	"github.com/wispcloud/wisp/coordinator/internal/seal"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -151,6 +152,7 @@ func TestRefusedBodies(t *testing.T) {
 
 // Whoever may not log in any more may not call either, from the next request on.
 func TestCVE_2012_4501_CallersThatAreNotInUse(t *testing.T) {
+	var secrets *seal.Keeper
 	for name, change := range map[string]func(tx *store.Tx, u *apitest.User) error{
 		"user disabled": func(tx *store.Tx, u *apitest.User) error {
 			return tables.Users.Edit(tx, u.User.ID, func(r *cloud.User) error { r.State = cloud.Disabled; return nil })
@@ -167,10 +169,17 @@ func TestCVE_2012_4501_CallersThatAreNotInUse(t *testing.T) {
 		"domain inactive": func(tx *store.Tx, u *apitest.User) error {
 			return tables.Domains.Edit(tx, u.Account.DomainID, func(r *cloud.Domain) error { r.State = cloud.Inactive; return nil })
 		},
+		"new secret": func(tx *store.Tx, u *apitest.User) error {
+			return tables.Users.Edit(tx, u.User.ID, func(r *cloud.User) error { r.SecretKey = secrets.Seal("another"); return nil })
+		},
+		"new key": func(tx *store.Tx, u *apitest.User) error {
+			return tables.Users.Edit(tx, u.User.ID, func(r *cloud.User) error { r.APIKey = "another"; return nil })
+		},
 		"user gone": func(tx *store.Tx, u *apitest.User) error { return tables.Users.Delete(tx, u.User.ID) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := world(t, nil)
+			secrets = c.Seal
 			if a := c.Call("a-user", "listThings"); a.Status != 200 {
 				t.Fatalf("before: %s", a.Raw)
 			}

@@ -5,9 +5,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // the wire contract: HMAC-SHA1
 	"encoding/base64"
+	"hash"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -58,13 +60,36 @@ func appendEncoded(b []byte, s string, f form) []byte {
 	return b
 }
 
-// verify tells whether signature is that of the values under secret.
-func verify(v Values, secret, signature string) bool {
-	want, err := base64.StdEncoding.DecodeString(signature)
-	if err != nil || len(want) != sha1.Size {
+// signer makes the HMACs of one secret.
+type signer struct{ macs sync.Pool }
+
+func newSigner(secret string) *signer {
+	s := &signer{}
+	s.macs.New = func() any { return hmac.New(sha1.New, []byte(secret)) }
+	return s
+}
+
+// verify tells whether signature is that of the values under the secret.
+func (s *signer) verify(v Values, signature string) bool {
+	var want, sum [2 * sha1.Size]byte
+	if base64.StdEncoding.DecodedLen(len(signature)) > len(want) { // some clients leave the line's end on it
 		return false
 	}
-	signed := make(Values, 0, len(v))
+	if n, err := base64.StdEncoding.Decode(want[:], []byte(signature)); err != nil || n != sha1.Size {
+		return false
+	}
+	mac := s.macs.Get().(hash.Hash)
+	defer s.macs.Put(mac)
+	b := buffer()
+	defer recycle(b)
+	signs := func(o Values, f form) bool {
+		*b = appendSigned((*b)[:0], o, f)
+		mac.Reset()
+		mac.Write(*b)
+		return hmac.Equal(mac.Sum(sum[:0]), want[:sha1.Size])
+	}
+	var few [16]value // what most requests have needs no memory of its own
+	signed := few[:0]
 	var tilde, star, brackets bool
 	for _, p := range v {
 		if p.lower == "signature" {
@@ -76,23 +101,15 @@ func verify(v Values, secret, signature string) bool {
 		brackets = brackets || strings.ContainsAny(p.text, "[]")
 	}
 	// Java's order first: names as sent. Values come in the order of lower-case names.
-	lowerOrder := slices.Clone(signed)
-	slices.SortStableFunc(signed, func(a, b value) int { return cmp.Compare(a.name, b.name) })
-	orders := []Values{signed}
-	if !slices.Equal(signed, lowerOrder) {
-		orders = append(orders, lowerOrder)
+	byName := func(a, b value) int { return cmp.Compare(a.name, b.name) }
+	var lowerOrder []value
+	if !slices.IsSortedFunc(signed, byName) {
+		lowerOrder = slices.Clone(signed)
+		slices.SortStableFunc(signed, byName)
 	}
-	mac := hmac.New(sha1.New, []byte(secret))
-	text := make([]byte, 0, 512)
-	var sum [sha1.Size]byte
 	for _, f := range forms(tilde, star, brackets) {
-		for _, o := range orders {
-			text = appendSigned(text[:0], o, f)
-			mac.Reset()
-			mac.Write(text)
-			if hmac.Equal(mac.Sum(sum[:0]), want) {
-				return true
-			}
+		if signs(signed, f) || lowerOrder != nil && signs(lowerOrder, f) {
+			return true
 		}
 	}
 	return false

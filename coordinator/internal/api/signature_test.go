@@ -90,13 +90,13 @@ func TestSignatureOfEveryClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !verify(v, "secret", v.Get("signature")) {
+			if !newSigner("secret").verify(v, v.Get("signature")) {
 				t.Error("the signature is refused")
 			}
 			if expired(v, now) {
 				t.Error("the request counts as expired")
 			}
-			if verify(v, "Secret", v.Get("signature")) {
+			if newSigner("Secret").verify(v, v.Get("signature")) {
 				t.Error("the signature is good under another secret")
 			}
 			for i := range v {
@@ -105,10 +105,10 @@ func TestSignatureOfEveryClient(t *testing.T) {
 				}
 				forged := slices.Clone(v)
 				forged[i].text += "x"
-				if verify(forged, "secret", v.Get("signature")) {
+				if newSigner("secret").verify(forged, v.Get("signature")) {
 					t.Errorf("the signature does not cover %s", v[i].name)
 				}
-				if verify(slices.Delete(slices.Clone(v), i, i+1), "secret", v.Get("signature")) {
+				if newSigner("secret").verify(slices.Delete(slices.Clone(v), i, i+1), v.Get("signature")) {
 					t.Errorf("the signature does not cover the presence of %s", v[i].name)
 				}
 			}
@@ -122,7 +122,7 @@ func TestSignatureOfMixedRequest(t *testing.T) {
 	parts := strings.Split(q, "&")
 	for i := range parts {
 		v, err := parseValues(strings.Join(parts[:i], "&"), strings.Join(parts[i:], "&"))
-		if err != nil || !verify(v, "s", v.Get("signature")) {
+		if err != nil || !newSigner("s").verify(v, v.Get("signature")) {
 			t.Errorf("%d parameters in the query: %v", i, err)
 		}
 	}
@@ -152,7 +152,7 @@ func TestBadSignatures(t *testing.T) {
 	}
 	good := v.Get("signature")
 	for _, bad := range []string{"", "x", "====", good[:len(good)-4], good + good, strings.ToLower(good), " " + good} {
-		if verify(v, "s", bad) {
+		if newSigner("s").verify(v, bad) {
 			t.Errorf("%q is taken for a signature", bad)
 		}
 	}
@@ -201,10 +201,10 @@ func FuzzSignature(f *testing.F) {
 			return
 		}
 		expired(v, time.Unix(0, 0))
-		if verify(v, "the secret that nobody has", v.Get("signature")) {
+		if newSigner("the secret that nobody has").verify(v, v.Get("signature")) {
 			t.Fatal("a signature is good under a secret that did not make it")
 		}
-		if s := sign(v, "k"); !verify(v, "k", s) || verify(v, "l", s) {
+		if s := sign(v, "k"); !newSigner("k").verify(v, s) || newSigner("l").verify(v, s) {
 			t.Fatalf("the signature %s of %q is not the one wanted", s, v)
 		}
 	})
@@ -218,7 +218,7 @@ func BenchmarkVerify(b *testing.B) {
 	s := v.Get("signature")
 	b.ReportAllocs()
 	for b.Loop() {
-		if !verify(v, "secret", s) {
+		if !newSigner("secret").verify(v, s) {
 			b.Fatal("refused")
 		}
 	}

@@ -26,7 +26,11 @@ const maxParameters = 2000
 // text could be signed and another used. No error tells a text, because it may be a password.
 // What was read is returned with an error, too, so that the answer has the form the caller asked for.
 func parseValues(encoded ...string) (Values, error) {
-	var v Values
+	n := 0
+	for _, s := range encoded {
+		n += strings.Count(s, "&") + 1
+	}
+	v := make(Values, 0, min(n, maxParameters))
 	for _, s := range encoded {
 		for s != "" {
 			var pair string

@@ -87,6 +87,11 @@ func Rules(r store.Reader, role cloud.ID) []*cloud.RolePermission {
 // A rule can still deny them.
 var always = []string{"listApis"}
 
+// Allows tells whether the rules of an account's role allow a command; see Permits.
+func Allows(r store.Reader, a *cloud.Account, command string) bool {
+	return a.RoleID.IsZero() || Permits(r, RoleOf(r, a), command) // the role of its type has no rules
+}
+
 // Permits tells whether a role's rules allow a command: the first rule that fits its name decides, and where none fits it
 // is not allowed. What the role's type may call is another question, which the command answers.
 func Permits(r store.Reader, role *cloud.Role, command string) bool {

@@ -123,7 +123,7 @@ func (d Deps) query() api.Command {
 		Name: "queryAsyncJobResult", Doc: "Tells how far an asynchronous job is, and its result when it has ended.",
 		Roles: api.Everyone,
 		Run: api.Query(func(c *api.Call, p *queryParams) (View, error) {
-			j, ok := tables.Jobs.Get(c.Read, p.JobID)
+			j, ok := tables.Jobs.Get(c.Remember(), p.JobID)
 			if !ok {
 				return View{}, api.NoEntity("jobid", p.JobID)
 			}
