@@ -38,8 +38,9 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 type gatherConn struct {
 	*net.TCPConn
 	// hold: what is written (the header, and the few bytes that net/http sniffs at) waits in held for what follows.
-	hold bool
-	held []byte
+	hold  bool
+	held  []byte
+	parts net.Buffers // of the answer that is written
 }
 
 // Write implements net.Conn.
@@ -61,24 +62,23 @@ func (c *gatherConn) ReadFrom(r io.Reader) (int64, error) {
 		return c.TCPConn.ReadFrom(r)
 	}
 	c.hold = false
+	// What net/http has read of the parts it has written to held: the place before the others is free.
+	all := c.parts[max(0, len(c.parts)-len(*b)-1):]
+	all[0], *b = c.held, nil
 	head := int64(len(c.held))
-	if head > 0 {
-		all := append(net.Buffers{c.held}, *b...)
-		*b, b, c.held = nil, &all, nil
-	}
-	n, err := b.WriteTo(c.TCPConn)
+	n, err := all.WriteTo(c.TCPConn)
+	c.held = c.held[:0]
 	return max(0, n-head), err
 }
 
 // release sends what is held.
 func (c *gatherConn) release() error {
 	c.hold = false
-	held := c.held
-	c.held = nil
-	if len(held) == 0 {
+	if len(c.held) == 0 {
 		return nil
 	}
-	_, err := c.TCPConn.Write(held)
+	_, err := c.TCPConn.Write(c.held)
+	c.held = c.held[:0]
 	return err
 }
 
@@ -94,9 +94,11 @@ func (q *request) gathering() *gatherConn {
 	return g
 }
 
-// writeParts writes the body of an answer whose length is told already. The parts are not changed.
+// writeParts writes the body of an answer whose length is told already. The first part is empty: there the header goes. What
+// the parts hold is not changed.
 func (g *gatherConn) writeParts(w http.ResponseWriter, parts net.Buffers) {
-	g.hold = true
+	g.hold, g.parts = true, parts
 	_, _ = w.(io.ReaderFrom).ReadFrom(&parts) // a client that went away is no error of ours
 	_ = g.release()
+	g.parts = nil
 }

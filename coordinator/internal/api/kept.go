@@ -2,8 +2,10 @@ package api
 
 import (
 	"fmt"
+	"net"
 	"reflect"
 	"slices"
+	"sync"
 	"unsafe"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
@@ -70,43 +72,80 @@ func RootShape(c *Call) uint8 {
 // fillKept shows the rows of a page by their JSON, made or kept. It tells whether it could.
 func (l Lister[P, Row, R]) fillKept(c *Call, p *P, out *listing[R], n int, id func(int) cloud.ID) bool {
 	view, ok := c.Read.(*store.View)
-	if l.memo == nil || !c.json || !ok {
+	if l.memo == nil || !c.json || !ok || n == 0 {
 		return false
 	}
 	shape, ok := l.Kept(c, p)
 	if !ok {
 		return false
 	}
-	keys := make([]keptKey, n)
-	for i := range keys {
-		keys[i] = keptKey{id(i), shape}
+	page := newKeptPage(n)
+	for i := range page.keys {
+		page.keys[i] = keptKey{id(i), shape}
 	}
-	rows := make([]keptRow, n)
-	l.memo.rows.Look(view, keys, func(i int, r keptRow) { rows[i] = r })
-	l.make(c, p, view, keys, rows)
-	out.encoded = make([][]byte, 0, n)
-	var b []byte // of all rows: what grows is copied, what was taken of it stays
-	for i, r := range rows {
+	l.memo.rows.Look(view, page.keys, func(i int, r keptRow) { page.rows[i] = r })
+	l.make(c, p, view, page.keys, page.rows)
+	for i, r := range page.rows {
 		if i == 0 {
 			r.json, r.cut = r.json[1:], r.cut-1
 		}
 		var v any
 		if l.Volatile != nil {
-			v = l.Volatile(c, p, keys[i].id)
+			v = l.Volatile(c, p, page.keys[i].id)
 		}
 		if v == nil {
-			out.encoded = append(out.encoded, r.json)
+			page.add(r.json)
 			continue
 		}
-		at := len(b)
-		if b = appendJSON(b, v); len(b) == at+len("{}") {
-			out.encoded = append(out.encoded, r.json)
+		at := len(page.text)
+		if page.text = appendJSON(page.text, v); len(page.text) == at+len("{}") {
+			page.text = page.text[:at]
+			page.add(r.json)
 			continue
 		}
-		b[at] = ','
-		out.encoded = append(out.encoded, r.json[:r.cut], b[at:len(b)-1], r.json[r.cut:])
+		page.text[at] = ','
+		page.add(r.json[:r.cut], page.text[at:len(page.text)-1], r.json[r.cut:])
 	}
+	out.kept = page
 	return true
+}
+
+// keptPage is the JSON of a page's rows, in parts. Its memory is that of pages before.
+type keptPage struct {
+	// parts begins with ahead empty ones, for what is sent before the rows.
+	parts net.Buffers
+	size  int // bytes of the rows
+	keys  []keptKey
+	rows  []keptRow
+	text  []byte // of what is volatile: what grows is copied, and parts that were taken of it stay
+}
+
+// ahead of the rows are sent the header and the beginning of the body.
+const ahead = 2
+
+var keptPages = sync.Pool{New: func() any { return new(keptPage) }}
+
+func newKeptPage(n int) *keptPage {
+	p := keptPages.Get().(*keptPage)
+	p.parts = append(p.parts[:0], make(net.Buffers, ahead)...)
+	p.size, p.text = 0, p.text[:0]
+	p.keys = slices.Grow(p.keys[:0], n)[:n]
+	p.rows = slices.Grow(p.rows[:0], n)[:n]
+	return p
+}
+
+func (p *keptPage) add(parts ...[]byte) {
+	p.parts = append(p.parts, parts...)
+	for _, part := range parts {
+		p.size += len(part)
+	}
+}
+
+// done gives the page's memory to the next one. Nobody may use it any more.
+func (p *keptPage) done() {
+	clear(p.parts[:cap(p.parts)])
+	clear(p.rows)
+	keptPages.Put(p)
 }
 
 // make encodes the rows of a page that are not kept, and keeps them.

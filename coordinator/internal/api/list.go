@@ -36,17 +36,17 @@ type Owned interface{ Owned() *OwnedParams }
 
 // listing is what a list handler gives the encoder: the rows, or their JSON.
 type listing[R any] struct {
-	count   int
-	rows    []R
-	encoded [][]byte // what concatenated is the JSON of the rows
+	count int
+	rows  []R
+	kept  *keptPage // nil where rows has them
 }
 
-func (l *listing[R]) list() (count int, rows any, encoded [][]byte) {
-	return l.count, &l.rows, l.encoded
+func (l *listing[R]) list() (count int, rows any, kept *keptPage) {
+	return l.count, &l.rows, l.kept
 }
 
 type anyListing interface {
-	list() (count int, rows any, encoded [][]byte)
+	list() (count int, rows any, kept *keptPage)
 }
 
 // pageRange is which rows of a result a page holds.

@@ -220,14 +220,11 @@ func (s *section[Row]) page(from, to int) []cloud.ID {
 		n := s.count()
 		from, to = n-to, n-from
 	}
-	ids := make([]cloud.ID, 0, to-from)
+	var ids []cloud.ID
 	if len(s.in) == 1 && len(s.out) == 0 {
-		for id := range s.skip(s.in[0], from) {
-			if ids = append(ids, id); len(ids) == to-from {
-				break
-			}
-		}
+		ids = s.ids(s.in[0], from, to-from)
 	} else {
+		ids = make([]cloud.ID, 0, to-from)
 		for e := range s.shown(s.place(from)) {
 			if ids = append(ids, store.IDOf(e)); len(ids) == to-from {
 				break
@@ -240,11 +237,12 @@ func (s *section[Row]) page(from, to int) []cloud.ID {
 	return ids
 }
 
-func (s *section[Row]) skip(u run, n int) iter.Seq[cloud.ID] {
+// ids are those of the entries of a run but the first n, at most so many.
+func (s *section[Row]) ids(u run, n, most int) []cloud.ID {
 	if u.index == "" {
-		return s.t.SkipAllIDs(s.r, n)
+		return s.t.PageOfAllIDs(s.r, n, most)
 	}
-	return s.t.SkipIDs(s.r, u.index, u.key, n)
+	return s.t.PageOfIDs(s.r, u.index, u.key, n, most)
 }
 
 // place is the entry before which stand n of those that are shown, of which there are more.

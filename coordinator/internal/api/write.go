@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -68,7 +67,7 @@ const longAnswer = 32 << 10
 func (s *Server) answer(q *request, v any) {
 	b := buffer()
 	defer recycle(b)
-	var rows [][]byte // what is to be sent between the first gap bytes of b and the others
+	var rows *keptPage // what is to be sent between the first gap bytes of b and the others
 	var gap int
 	*b = q.wrap((*b)[:0], q.command.envelope(), func(b []byte) []byte {
 		l, ok := v.(anyListing)
@@ -78,21 +77,16 @@ func (s *Server) answer(q *request, v any) {
 		b, rows, gap = q.appendList(b, l)
 		return b
 	})
-	if len(rows) == 0 {
+	if rows == nil {
 		q.send(*b, http.StatusOK)
 	} else {
-		q.begin(len(*b)+length(rows), http.StatusOK)
-		parts := append(make(net.Buffers, 0, len(rows)+2), (*b)[:gap])
-		q.gathering().writeParts(q.w, append(append(parts, rows...), (*b)[gap:]))
+		q.begin(len(*b)+rows.size, http.StatusOK)
+		rows.parts[ahead-1] = (*b)[:gap]
+		rows.add((*b)[gap:])
+		q.gathering().writeParts(q.w, rows.parts)
+		rows.done()
 	}
 	s.done(q, http.StatusOK)
-}
-
-func length(parts [][]byte) (n int) {
-	for _, p := range parts {
-		n += len(p)
-	}
-	return n
 }
 
 // appendObject writes an answer under the command's object key, or flat.
@@ -117,8 +111,8 @@ func (q *request) appendObject(b []byte, v any) []byte {
 
 // appendList writes count and rows; an empty list has neither. Rows that are long and can be sent from where they are it
 // leaves out: they belong after the first gap bytes.
-func (q *request) appendList(b []byte, l anyListing) (_ []byte, rows [][]byte, gap int) {
-	count, view, encoded := l.list()
+func (q *request) appendList(b []byte, l anyListing) (_ []byte, rows *keptPage, gap int) {
+	count, view, kept := l.list()
 	e, p := addressable(view)
 	if !q.json {
 		if count > 0 {
@@ -131,17 +125,17 @@ func (q *request) appendList(b []byte, l anyListing) (_ []byte, rows [][]byte, g
 	}
 	b = strconv.AppendInt(append(b, `{"count":`...), int64(count), 10)
 	switch {
-	case len(encoded) > 0:
+	case kept != nil:
 		b = append(append(appendString(append(b, ','), q.command.Object), ':'), '[')
-		size := length(encoded)
-		if size >= longAnswer && q.gathering() != nil {
-			return append(b, "]}"...), encoded, len(b)
+		if kept.size >= longAnswer && q.gathering() != nil {
+			return append(b, "]}"...), kept, len(b)
 		}
-		b = slices.Grow(b, size+len("]}}"))
-		for _, part := range encoded {
+		b = slices.Grow(b, kept.size+len("]}}"))
+		for _, part := range kept.parts {
 			b = append(b, part...)
 		}
 		b = append(b, ']')
+		kept.done()
 	case !e.empty(p):
 		b = append(appendString(append(b, ','), q.command.Object), ':')
 		b = e.json(b, p)

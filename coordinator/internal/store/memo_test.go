@@ -141,7 +141,7 @@ func TestMemoKeepsNothingBroad(t *testing.T) {
 	for name, read := range map[string]func(r Reader){
 		"Len": func(r Reader) { things.Len(r) }, "All": func(r Reader) { things.All(r) }, "SkipAll": func(r Reader) { things.SkipAll(r, 0) },
 		"SkipAllIDs": func(r Reader) { things.SkipAllIDs(r, 0) }, "Skip": func(r Reader) { things.Skip(r, "size", nil, 0) },
-		"SkipIDs": func(r Reader) { things.SkipIDs(r, "size", nil, 0) }, "Count": func(r Reader) { things.Count(r, "size", nil) },
+		"PageOfIDs": func(r Reader) { things.PageOfIDs(r, "size", nil, 0, 1) }, "PageOfAllIDs": func(r Reader) { things.PageOfAllIDs(r, 0, 1) }, "Count": func(r Reader) { things.Count(r, "size", nil) },
 		"Rank":         func(r Reader) { things.Rank(r, testID(1)) },
 		"CountBetween": func(r Reader) { things.CountBetween(r, "size", nil, nil) },
 	} {

@@ -104,6 +104,9 @@ func verify(t failer, things *Table[thing], r Reader, m model) {
 	}
 	same("all", want, all(things.All(r)))
 	same("len", len(m), things.Len(r))
+	for n := range len(want) + 2 {
+		same("page of all", ids(want, n, 3), append([]cloud.ID{}, things.PageOfAllIDs(r, n, 3)...))
+	}
 	same("by size", m.bySize(), all(things.By(r, "size", nil)))
 	same("by owner", m.byOwner(), all(things.By(r, "owner-name", nil)))
 	for size := -2; size <= 2; size++ {
@@ -119,6 +122,7 @@ func verify(t failer, things *Table[thing], r Reader, m model) {
 		same("by one owner", rows, all(things.By(r, "owner-name", K(testID(owner)))))
 		for n := range len(rows) + 2 {
 			same("skip", rows[min(n, len(rows)):], all(things.Skip(r, "owner-name", K(testID(owner)), n)))
+			same("page", ids(rows, n, 2), append([]cloud.ID{}, things.PageOfIDs(r, "owner-name", K(testID(owner)), n, 2)...))
 		}
 		same("count", len(rows), things.Count(r, "owner-name", K(testID(owner))))
 		for _, name := range names {
@@ -130,6 +134,15 @@ func verify(t failer, things *Table[thing], r Reader, m model) {
 			}
 		}
 	}
+}
+
+// ids are those of at most so many rows after the first n.
+func ids(rows []thing, n, most int) []cloud.ID {
+	page := []cloud.ID{}
+	for _, row := range rows[min(n, len(rows)):min(n+most, len(rows))] {
+		page = append(page, row.ID)
+	}
+	return page
 }
 
 // names are prefixes of each other and hold the bytes that keys escape.

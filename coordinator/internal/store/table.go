@@ -271,14 +271,23 @@ func (t *Table[R]) SkipAllIDs(r Reader, n int) iter.Seq[cloud.ID] {
 	}
 }
 
-// SkipIDs yields the IDs of the rows Skip would yield.
-func (t *Table[R]) SkipIDs(r Reader, index string, k Key, n int) iter.Seq[cloud.ID] {
+// PageOfIDs gives the IDs of the first rows Skip would yield, at most so many.
+func (t *Table[R]) PageOfIDs(r Reader, index string, k Key, n, most int) []cloud.ID {
 	x := noteAll(r).table(&t.core, true).indexes[t.position(index)]
-	return func(yield func(cloud.ID) bool) {
-		x.skip(x.rank(string(k))+n, func(key []byte, _ string) bool {
-			return bytes.HasPrefix(key, k) && yield(idOf(key))
-		})
+	return idPageOf(x, x.rank(string(k))+n, k, most)
+}
+
+// PageOfAllIDs gives the IDs of the first rows SkipAll would yield, at most so many.
+func (t *Table[R]) PageOfAllIDs(r Reader, n, most int) []cloud.ID {
+	return idPageOf(noteAll(r).table(&t.core, true).rows, n, nil, most)
+}
+
+func idPageOf(t tree, n int, prefix Key, most int) []cloud.ID {
+	most = min(most, t.len()-n)
+	if most <= 0 {
+		return nil
 	}
+	return t.idsFrom(n, &idPage{prefix, make([]cloud.ID, 0, most), most})
 }
 
 // ids yields the IDs below k, and notes them in rec where that is given.

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"slices"
 	"strings"
+
+	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 )
 
 // tree is an immutable ordered map of byte strings: a B+tree of packed pages.
@@ -145,8 +148,35 @@ func (t tree) skip(n int, f func(key []byte, val string) bool) {
 type walk struct {
 	layout layout
 	f      func(key []byte, val string) bool
+	ids    *idPage // instead of f
 	key    []byte
 	skip   int
+}
+
+// idPage takes the IDs of entries that begin with prefix, until there are most.
+type idPage struct {
+	prefix Key
+	ids    []cloud.ID
+	most   int
+}
+
+func (p *idPage) take(key []byte) bool {
+	if !bytes.HasPrefix(key, p.prefix) {
+		return false
+	}
+	p.ids = append(p.ids, idOf(key))
+	return len(p.ids) < p.most
+}
+
+// idsFrom gives the IDs at the ends of the entries but the first n.
+func (t tree) idsFrom(n int, page *idPage) []cloud.ID {
+	w := walk{layout: t.layout, ids: page, key: make([]byte, 0, 64), skip: n}
+	if t.root == nil {
+		w.page(t.single, "")
+	} else {
+		w.branch(t.root, "")
+	}
+	return page.ids
 }
 
 func (w *walk) branch(b *branch, from string) bool {
@@ -183,7 +213,11 @@ func (w *walk) page(p page, from string) bool {
 			w.skip--
 			continue
 		}
-		if !w.f(w.key, p[e.val:e.end]) {
+		if w.ids != nil {
+			if !w.ids.take(w.key) {
+				return false
+			}
+		} else if !w.f(w.key, p[e.val:e.end]) {
 			return false
 		}
 	}
