@@ -97,10 +97,14 @@ func TestSmallCallBesidePlainHTTP(t *testing.T) {
 	client := apitest.NewPuller(t)
 	const rounds, each = 7, 1000
 	var took [2][]float64
+	var rates []float64
 	for range rounds + 1 {
 		for i, u := range []string{ours, srv.URL + small} {
-			before := cpu()
+			before, began := cpu(), time.Now()
 			client.Pull(each, u)
+			if i == 0 {
+				rates = append(rates, each/time.Since(began).Seconds())
+			}
 			took[i] = append(took[i], float64((cpu()-before).Nanoseconds())/1e3/each)
 		}
 	}
@@ -108,6 +112,12 @@ func TestSmallCallBesidePlainHTTP(t *testing.T) {
 	t.Logf("P4: signed queryAsyncJobResult %.1f us of the server's CPU, plain reply %.1f us of %d bytes, ratio %.2f", us(0), us(1), len(body), us(0)/us(1))
 	if us(0) > 4*us(1) {
 		t.Errorf("a small call costs %.1f times a plain reply", us(0)/us(1))
+	}
+	half := int(median(rates) / 2)
+	p50, p99 := client.Paced(half*2, half, ours)
+	t.Logf("P4: at %d calls/s, half of what this machine's client and server can, the median is %v and the 99th of a hundred %v", half, p50, p99)
+	if p99 > 3*time.Second { // other tests run beside it
+		t.Errorf("one call of a hundred takes %v at half load", p99)
 	}
 }
 

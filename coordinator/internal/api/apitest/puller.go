@@ -7,10 +7,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // pulling, when set, makes this program the client of a Puller.
@@ -26,37 +27,73 @@ func Main(m *testing.M) {
 	}
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 1<<20)
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: PullersAtOnce}}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: PullersAtOnce, MaxConnsPerHost: PullersAtOnce}}
 	for in.Scan() {
-		number, u, _ := strings.Cut(in.Text(), " ")
-		n, _ := strconv.Atoi(number)
-		var all sync.WaitGroup
-		for range PullersAtOnce {
-			all.Go(func() {
-				for range n / PullersAtOnce {
-					if err := get(client, u); err != nil {
-						_, _ = fmt.Fprintln(os.Stdout, "failed:", err)
-						os.Exit(1)
-					}
-				}
-			})
+		var n, rate int
+		var u string
+		_, err := fmt.Sscan(in.Text(), &n, &rate, &u)
+		if err != nil {
+			fail(err)
 		}
-		all.Wait()
-		_, _ = fmt.Fprintln(os.Stdout, "done")
+		var took []time.Duration
+		if rate > 0 {
+			took = paced(client, u, n, rate)
+		} else {
+			pull(client, u, n)
+		}
+		_, _ = fmt.Fprintln(os.Stdout, "done", took)
 	}
 }
 
-func get(c *http.Client, u string) error {
+func fail(err error) {
+	_, _ = fmt.Fprintln(os.Stdout, "failed:", err)
+	os.Exit(1)
+}
+
+// pull gets a page n times, each connection as fast as it can.
+func pull(client *http.Client, u string, n int) {
+	var all sync.WaitGroup
+	for range PullersAtOnce {
+		all.Go(func() {
+			for range n / PullersAtOnce {
+				get(client, u)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// paced gets a page n times, rate times a second, whether those before are answered or not. It gives the median time to an
+// answer from when it was due, and the 99th of a hundred.
+func paced(client *http.Client, u string, n, rate int) []time.Duration {
+	var all sync.WaitGroup
+	took := make([]time.Duration, n)
+	began := time.Now()
+	for i := range n {
+		due := began.Add(time.Duration(i) * time.Second / time.Duration(rate))
+		time.Sleep(time.Until(due))
+		all.Go(func() {
+			get(client, u)
+			took[i] = time.Since(due)
+		})
+	}
+	all.Wait()
+	slices.Sort(took)
+	return []time.Duration{took[n/2], took[n*99/100]}
+}
+
+func get(c *http.Client, u string) {
 	res, err := c.Get(u)
 	if err != nil {
-		return err
+		fail(err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s", res.Status)
+		fail(fmt.Errorf("%s", res.Status))
 	}
-	_, err = io.Copy(io.Discard, res.Body)
-	return err
+	if _, err = io.Copy(io.Discard, res.Body); err != nil {
+		fail(err)
+	}
 }
 
 // Puller makes another process get a page many times, so that the CPU of this one is a server's.
@@ -86,10 +123,33 @@ func NewPuller(t testing.TB) *Puller {
 }
 
 // Pull gets a page n times, and returns when it has all of them.
-func (p *Puller) Pull(n int, u string) {
+func (p *Puller) Pull(n int, u string) { p.order(n, 0, u) }
+
+// Paced gets a page n times, so many times a second whether those before are answered or not. It gives the median time to an
+// answer, and the 99th of a hundred, from when it was due.
+func (p *Puller) Paced(n, rate int, u string) (p50, p99 time.Duration) {
 	p.t.Helper()
-	_, _ = fmt.Fprintln(p.in, n, u)
-	if line, err := p.out.ReadString('\n'); line != "done\n" {
+	line := p.order(n, rate, u)
+	times := strings.Fields(strings.Trim(line, "[]"))
+	if len(times) == 2 {
+		var err, err2 error
+		p50, err = time.ParseDuration(times[0])
+		p99, err2 = time.ParseDuration(times[1])
+		if err == nil && err2 == nil {
+			return p50, p99
+		}
+	}
+	p.t.Fatalf("%s: %q", u, line)
+	return 0, 0
+}
+
+func (p *Puller) order(n, rate int, u string) string {
+	p.t.Helper()
+	_, _ = fmt.Fprintln(p.in, n, rate, u)
+	line, err := p.out.ReadString('\n')
+	times, ok := strings.CutPrefix(strings.TrimSpace(line), "done ")
+	if !ok {
 		p.t.Fatal(u, line, err)
 	}
+	return times
 }
