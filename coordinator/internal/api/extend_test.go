@@ -10,7 +10,7 @@ func TestExtendKeepsWhatFindsRows(t *testing.T) {
 	type row struct{ Name string }
 	var l Lister[ListParams, row, row]
 	v := reflect.ValueOf(&l).Elem()
-	shows := map[string]bool{"View": true, "ViewFor": true, "Kept": true, "Volatile": true, "memo": true}
+	shows := map[string]bool{"View": true, "ViewFor": true, "Kept": true, "Volatile": true, "memo": true, "remarks": true}
 	for i := range v.NumField() {
 		f := v.Field(i)
 		if shows[v.Type().Field(i).Name] {

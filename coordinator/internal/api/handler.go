@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"time"
+	"unsafe"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
@@ -42,10 +43,12 @@ type Handler struct {
 
 // Query answers from c.Read and changes nothing. The answer stands under Command.Object, or flat where that is empty.
 func Query[P, R any](f func(c *Call, p *P) (R, error)) Handler {
+	m := remarksOf(reflect.TypeFor[R]())
 	return Handler{
 		kind: query, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
 		read: func(c *Call, p any) (any, error) {
 			r, err := f(c, p.(*P))
+			c.remark(m, unsafe.Pointer(&r))
 			return &r, err
 		},
 	}
@@ -90,7 +93,8 @@ type Lister[P, Row, R any] struct {
 	// ViewFor stands instead of View where the parameters say what a row tells (details=).
 	ViewFor func(c *Call, p *P, row *Row) R
 
-	memo *rowMemo
+	memo    *rowMemo
+	remarks *remarks
 }
 
 // Extend is a list of the same rows that tells more of each: parameters, scope, filters, order and pages are those of l, and
@@ -111,6 +115,7 @@ func List[P, Row, R any](l Lister[P, Row, R]) Handler {
 	if _, ok := any(new(P)).(tagged); ok && l.ID == nil {
 		panic(fmt.Sprintf("api: a list of %s is filtered by tags, but its rows have no ID", reflect.TypeFor[Row]()))
 	}
+	l.remarks = remarksOf(reflect.TypeFor[R]())
 	if l.Kept != nil {
 		l.memo = newRowMemo(l.Table != nil && l.ID != nil, reflect.TypeFor[R](), l.Volatile != nil)
 	}
@@ -123,10 +128,12 @@ func List[P, Row, R any](l Lister[P, Row, R]) Handler {
 // Change writes in one transaction and answers at once. c.Read is tx. The closure may run again when the state moved
 // under it: no side effects but through tx.
 func Change[P, R any](f func(c *Call, tx *store.Tx, p *P) (R, error)) Handler {
+	m := remarksOf(reflect.TypeFor[R]())
 	return Handler{
 		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
 		write: func(c *Call, tx *store.Tx, p any) (any, error) {
 			r, err := f(c, tx, p.(*P))
+			c.remark(m, unsafe.Pointer(&r))
 			return &r, err
 		},
 	}
@@ -135,11 +142,13 @@ func Change[P, R any](f func(c *Call, tx *store.Tx, p *P) (R, error)) Handler {
 // ChangeWith is Change with slow work before it (hashing a password, making a key): transactions run one after the
 // other, and may run again. What prepare returns is given to each run of f. c.Read is not a transaction in prepare.
 func ChangeWith[P, X, R any](prepare func(c *Call, p *P) (X, error), f func(c *Call, tx *store.Tx, p *P, x X) (R, error)) Handler {
+	m := remarksOf(reflect.TypeFor[R]())
 	return Handler{
 		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](),
 		prepare: func(c *Call, p any) (any, error) { return prepare(c, p.(*P)) },
 		write: func(c *Call, tx *store.Tx, p any) (any, error) {
 			r, err := f(c, tx, p.(*P), c.Prepared.(X))
+			c.remark(m, unsafe.Pointer(&r))
 			return &r, err
 		},
 	}
@@ -147,10 +156,14 @@ func ChangeWith[P, X, R any](prepare func(c *Call, p *P) (X, error), f func(c *C
 
 // ChangeList is a Change whose answer clients take as a list: {"count":1,"<object>":[..]}.
 func ChangeList[P, R any](f func(c *Call, tx *store.Tx, p *P) ([]R, error)) Handler {
+	m := remarksOf(reflect.TypeFor[R]())
 	return Handler{
 		kind: change, params: reflect.TypeFor[P](), answer: reflect.TypeFor[R](), many: true,
 		write: func(c *Call, tx *store.Tx, p any) (any, error) {
 			rows, err := f(c, tx, p.(*P))
+			for i := range rows {
+				c.remark(m, unsafe.Pointer(&rows[i]))
+			}
 			return &listing[R]{count: len(rows), rows: rows}, err
 		},
 	}

@@ -20,11 +20,12 @@ func (g *Registry) JobKinds(all *settings.Registry, keeper *seal.Keeper) []job.K
 		k := job.Kind{Command: c.Name, Step: c.Step, Event: c.Event, Doc: c.Doc}
 		if c.Result != nil {
 			k.Result = func(tx *store.Tx, j *cloud.Job) ([]byte, error) {
-				v, err := c.Result(tx, &ResultContext{Settings: all.View(tx), Seal: keeper, Now: tx.Now()}, j)
+				x := &ResultContext{Settings: all.View(tx), Seal: keeper, Now: tx.Now()}
+				v, err := c.Result(tx, x, j)
 				if err != nil {
 					return nil, err
 				}
-				return appendResult(c, v)
+				return appendResult(c, remarkResult(tx, x, j, v))
 			}
 		}
 		kinds = append(kinds, k)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 )
@@ -174,11 +175,14 @@ func (l Lister[P, Row, R]) fill(c *Call, p *P, out *listing[R], n int, id func(i
 	}
 }
 
-func (l Lister[P, Row, R]) view(c *Call, p *P, row *Row) R {
+func (l Lister[P, Row, R]) view(c *Call, p *P, row *Row) (answer R) {
 	if l.ViewFor != nil {
-		return l.ViewFor(c, p, row)
+		answer = l.ViewFor(c, p, row)
+	} else {
+		answer = l.View(c, row)
 	}
-	return l.View(c, row)
+	c.remark(l.remarks, unsafe.Pointer(&answer))
+	return answer
 }
 
 func (l Lister[P, Row, R]) shows(c *Call, row *Row) bool {

@@ -73,6 +73,7 @@ type Answer struct {
 	IsPortable            bool      `json:"isportable" doc:"false"`
 	ForDisplay            bool      `json:"fordisplay" doc:"true"`
 	Tags                  []api.Tag `json:"tags" doc:"tags"`
+	api.Remarked          `of:"ipaddress"`
 }
 
 // view makes the answer; root shows what only root admins see.

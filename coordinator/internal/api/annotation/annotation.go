@@ -85,28 +85,10 @@ func kindsOf(g *api.Registry, text string) ([]kind, error) {
 	return here, nil
 }
 
-// may tells whether the caller may see and leave remarks at a thing. What is no account's is the root admins'.
-func may(c *api.Call, k kind, id cloud.ID) bool {
-	e, ok := c.Registry().Entity(k.entity)
-	if !ok {
-		return false
-	}
-	o, there := e.Lookup(c.Read, id)
-	switch {
-	case !there:
-		return false
-	case c.IsRoot():
-		return true
-	case k.name == "DOMAIN":
-		return c.IsAdmin() && c.InDomain(id)
-	}
-	return !o.Account.IsZero() && c.May(o)
-}
-
 // find finds the thing that an id means, among some kinds.
 func find(c *api.Call, among []kind, id cloud.ID) (kind, error) {
 	for _, k := range among {
-		if may(c, k, id) {
+		if c.MayRemark(k.entity, id) {
 			return k, nil
 		}
 	}
@@ -231,7 +213,7 @@ func list() api.Command {
 					return false
 				}
 				i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == a.EntityType })
-				return i >= 0 && may(c, kinds[i], a.EntityID)
+				return i >= 0 && c.MayRemark(kinds[i].entity, a.EntityID)
 			},
 			Keyword: func(a *cloud.Annotation) string { return a.Text },
 			Less:    func(a, b *cloud.Annotation) int { return b.Created.Compare(a.Created) },

@@ -40,6 +40,7 @@ type Answer struct {
 	CPUOvercommitRatio    string          `json:"cpuovercommitratio" doc:"how many times its CPU may be allocated"`
 	MemoryOvercommitRatio string          `json:"memoryovercommitratio" doc:"how many times its memory may be allocated"`
 	Capacity              []capacity.View `json:"capacity,omitempty" doc:"how much of it is used"`
+	api.Remarked          `of:"cluster"`
 }
 
 func view(c *api.Call, k *cloud.Cluster) Answer {

@@ -48,6 +48,7 @@ type View struct {
 	State         string   `json:"state" doc:"Active or Inactive"`
 	Created       api.Time `json:"created,omitempty" doc:"when it was made"`
 	limit.Totals
+	api.Remarked `of:"domain"`
 }
 
 // NewView shows a domain.

@@ -37,6 +37,7 @@ type Answer struct {
 	Name    string   `json:"name" doc:"its name"`
 	Created api.Time `json:"created" doc:"when it was made"`
 	api.OwnedBy
+	api.Remarked `of:"instancegroup"`
 }
 
 func view(r store.Reader, g *cloud.InstanceGroup) Answer {

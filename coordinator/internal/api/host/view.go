@@ -58,6 +58,7 @@ type Answer struct {
 	Annotation         string            `json:"annotation,omitempty" doc:"the last remark that was left at it"`
 	LastAnnotated      api.Time          `json:"lastannotated,omitempty" doc:"when that was"`
 	Username           string            `json:"username,omitempty" doc:"who it was"`
+	api.Remarked       `of:"host"`
 }
 
 var answerType = reflect.TypeFor[Answer]()

@@ -41,6 +41,7 @@ type Answer struct {
 	DiskSizeTotal uint64            `json:"disksizetotal" doc:"size of its file system"`
 	DiskSizeUsed  uint64            `json:"disksizeused" doc:"what is used of it"`
 	Details       map[string]string `json:"details,omitempty" doc:"further details"`
+	api.Remarked  `of:"imagestore"`
 }
 
 func view(c *api.Call, s *cloud.ImageStore) Answer {

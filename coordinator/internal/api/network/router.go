@@ -66,6 +66,7 @@ type RouterAnswer struct {
 	// HealthChecks are told where they are asked for.
 	HealthChecks []healthCheck `json:"healthcheckresults,omitempty" doc:"its health checks, with fetchhealthcheckresults=true"`
 	NIC          []routerNIC   `json:"nic" doc:"its legs"`
+	api.Remarked `of:"router"`
 }
 
 type routerNIC struct {

@@ -48,6 +48,7 @@ type SystemVMAnswer struct {
 	Version          string     `json:"version,omitempty" doc:"version of its image"`
 	Created          api.Time   `json:"created" doc:"when it was made"`
 	State            string     `json:"state" doc:"Starting, Running, Stopping or Stopped"`
+	api.Remarked     `of:"router"`
 }
 
 func viewSystemVM(r store.Reader, rt *cloud.Router) SystemVMAnswer {

@@ -62,6 +62,7 @@ type Answer struct {
 	PrivateMTU          int64                           `json:"privatemtu,omitempty" doc:"largest packet inside, in bytes"`
 	ReservedIPRange     string                          `json:"reservediprange,omitempty" doc:"addresses of the subnet that VMs do not get"`
 	Tags                []api.Tag                       `json:"tags" doc:"tags"`
+	api.Remarked        `of:"network"`
 }
 
 // view makes the answer; root shows what only root admins see.

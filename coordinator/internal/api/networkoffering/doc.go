@@ -148,6 +148,7 @@ type Answer struct {
 	SpecifyAS           bool              `json:"specifyasnumber" doc:"false"`
 	NetworkMode         string            `json:"networkmode,omitempty" doc:"NATTED, where it has source NAT"`
 	InternetProtocol    string            `json:"internetprotocol" doc:"IPv4"`
+	api.Remarked        `of:"networkoffering"`
 }
 
 // natted is the mode of networks that reach others by their router's addresses.

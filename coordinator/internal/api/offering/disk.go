@@ -33,6 +33,7 @@ type DiskAnswer struct {
 	StrictSize       bool              `json:"disksizestrictness" doc:"the size of its disks cannot be changed"`
 	Details          map[string]string `json:"details,omitempty" doc:"details"`
 	Rates
+	api.Remarked `of:"diskoffering"`
 }
 
 func viewDisk(r store.Reader, o *cloud.DiskOffering) DiskAnswer {

@@ -44,6 +44,7 @@ type ServiceAnswer struct {
 	ZoneID           string            `json:"zoneid,omitempty" doc:"zones it is restricted to"`
 	DynamicScaling   bool              `json:"dynamicscalingenabled" doc:"CPU and memory may change while a VM runs"`
 	Rates
+	api.Remarked `of:"serviceoffering"`
 }
 
 func viewService(r store.Reader, o *cloud.ServiceOffering) ServiceAnswer {

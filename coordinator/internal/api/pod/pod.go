@@ -38,6 +38,7 @@ type Answer struct {
 	IPRanges        []Range         `json:"ipranges" doc:"its ranges"`
 	AllocationState string          `json:"allocationstate" doc:"whether new things are placed in it: Enabled or Disabled"`
 	Capacity        []capacity.View `json:"capacity,omitempty" doc:"how much of it is used"`
+	api.Remarked    `of:"pod"`
 }
 
 // Range is one range of a pod's addresses.

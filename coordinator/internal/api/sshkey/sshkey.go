@@ -39,9 +39,10 @@ type Answer struct {
 	Fingerprint string   `json:"fingerprint" doc:"MD5 fingerprint of the public key"`
 	Account     string   `json:"account,omitempty" doc:"owning account"`
 	api.InProject
-	DomainID   cloud.ID `json:"domainid" doc:"domain of the owner"`
-	Domain     string   `json:"domain" doc:"name of that domain"`
-	PrivateKey string   `json:"privatekey,omitempty" doc:"the private key (PEM); told once and stored nowhere"`
+	DomainID     cloud.ID `json:"domainid" doc:"domain of the owner"`
+	Domain       string   `json:"domain" doc:"name of that domain"`
+	PrivateKey   string   `json:"privatekey,omitempty" doc:"the private key (PEM); told once and stored nowhere"`
+	api.Remarked `of:"sshkeypair"`
 }
 
 func view(r store.Reader, k *cloud.SSHKeyPair) Answer {

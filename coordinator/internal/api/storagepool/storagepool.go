@@ -50,6 +50,7 @@ type Answer struct {
 	OverProvisionFactor string            `json:"overprovisionfactor" doc:"how many times it may be allocated"`
 	Details             map[string]string `json:"details,omitempty" doc:"further details"`
 	Created             api.Time          `json:"created" doc:"when it was made"`
+	api.Remarked        `of:"storagepool"`
 }
 
 func view(c *api.Call, p *cloud.StoragePool) Answer {

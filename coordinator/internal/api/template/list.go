@@ -53,6 +53,7 @@ type Answer struct {
 	UserDataPolicy  string            `json:"userdatapolicy,omitempty" doc:"what becomes of it where a deployment brings its own"`
 	Created         api.Time          `json:"created" doc:"when it was registered"`
 	Tags            []api.Tag         `json:"tags" doc:"tags"`
+	api.Remarked    `of:"template"`
 }
 
 func view(c *api.Call, t *cloud.Template, z *cloud.Zone) Answer {

@@ -38,8 +38,9 @@ type Answer struct {
 	Account   string   `json:"account,omitempty" doc:"name of that account"`
 	api.InProject
 	api.InDomain
-	UserData string `json:"userdata" doc:"the content, base64"`
-	Params   string `json:"params,omitempty" doc:"names of its variables, separated by commas"`
+	UserData     string `json:"userdata" doc:"the content, base64"`
+	Params       string `json:"params,omitempty" doc:"names of its variables, separated by commas"`
+	api.Remarked `of:"userdata"`
 }
 
 func view(r store.Reader, k *seal.Keeper, u *cloud.UserData) Answer {

@@ -97,6 +97,16 @@ func edits(w *world, r *rand.Rand) []func(tx *store.Tx, name string) error {
 		func(tx *store.Tx, name string) error {
 			return tables.AffinityGroups.Put(tx, &cloud.AffinityGroup{ID: id(24), Name: name, AccountID: owners[0].ID, DomainID: owners[0].DomainID})
 		},
+		func(tx *store.Tx, _ string) error {
+			if a := pick(r, tables.Annotations.All(tx)); a != nil && r.IntN(3) > 0 {
+				a.AdminsOnly = !a.AdminsOnly
+				if r.IntN(2) == 0 {
+					return tables.Annotations.Delete(tx, a.ID)
+				}
+				return tables.Annotations.Put(tx, a)
+			}
+			return tables.Annotations.Put(tx, &cloud.Annotation{ID: tx.NewID(), EntityType: "VM", EntityID: vm(tx).ID, AdminsOnly: r.IntN(2) == 0})
+		},
 		func(*store.Tx, string) error {
 			for v := range tables.VMs.All(w.Replica.DB().Current()) {
 				if delete(w.usage, v.ID); r.IntN(2) == 0 {
@@ -135,7 +145,7 @@ func TestKeptRowsAreTheSame(t *testing.T) {
 	kinds := edits(w, r)
 	before := map[string]string{}
 	changed := make([]bool, len(kinds))
-	for n := range 12 * len(kinds) {
+	for n := range 16 * len(kinds) {
 		kind := n % len(kinds)
 		w.Update(func(tx *store.Tx) error { return kinds[kind](tx, fmt.Sprint("new-", n)) })
 		for _, user := range []string{"root", "a-user", "b-user"} {

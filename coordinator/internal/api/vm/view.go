@@ -105,6 +105,7 @@ type Answer struct {
 	UserDataPolicy      string            `json:"userdatapolicy,omitempty" doc:"what its template does with user-data of VMs"`
 	UserDataDetails     string            `json:"userdatadetails,omitempty" doc:"values of the variables of its user-data, as name=value, separated by commas"`
 	ServiceState        string            `json:"servicestate,omitempty" doc:"why the last start failed"`
+	api.Remarked        `of:"virtualmachine"`
 }
 
 // AffinityAnswer is an affinity group of a VM.

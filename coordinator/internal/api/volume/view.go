@@ -49,6 +49,7 @@ type Answer struct {
 	Extractable         bool      `json:"isextractable" doc:"true where it may be downloaded"`
 	DisplayVolume       bool      `json:"displayvolume" doc:"always true"`
 	Tags                []api.Tag `json:"tags" doc:"tags"`
+	api.Remarked        `of:"volume"`
 }
 
 // MetricsAnswer is a disk with its size in a larger unit. What a disk does on its own nobody measures.

@@ -87,6 +87,7 @@ type Answer struct {
 	LocalStorageEnabled   bool              `json:"localstorageenabled" doc:"whether disks may lie on hosts' own storage"`
 	ResourceDetails       map[string]string `json:"resourcedetails,omitempty" doc:"further details"`
 	Capacity              []capacity.View   `json:"capacity,omitempty" doc:"how much of it is used"`
+	api.Remarked          `of:"zone"`
 }
 
 func view(c *api.Call, z *cloud.Zone) Answer {
