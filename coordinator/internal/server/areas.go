@@ -145,7 +145,7 @@ func (a areas) commands(s *Server) []api.Command {
 		}),
 		certificate.Commands(certificate.Deps{Seal: s.seal}),
 		management.Commands(management.Deps{
-			Members: func() ([]replica.MemberInfo, error) { return s.replica.ListPeers() }, Node: s.cfg.Node, Version: s.version,
+			Members: func() ([]replica.MemberInfo, error) { return s.replica.ListPeers() }, Figures: s.figuresOf,
 		}),
 		storagepool.Commands(), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),

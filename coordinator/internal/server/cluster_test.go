@@ -145,6 +145,9 @@ func TestManagementServersAreTold(t *testing.T) {
 		out := map[string]string{}
 		for _, x := range a.Response.Server {
 			out[x.Name] = x.State
+			if x.State == "Up" && x.Version != "test" {
+				out[x.Name] += " of version " + x.Version
+			}
 			if x.Leader {
 				out[x.Name] += " leads"
 			}
@@ -171,6 +174,34 @@ func TestManagementServersAreTold(t *testing.T) {
 	}
 	for _, n := range nodes[:2] {
 		await(n, map[string]string{"one": "Up leads", "two": "Up", "three": "Down"})
+	}
+	nodes[2].end(t)
+	nodes[2] = start(t, nodes[2].cfg)
+	for _, n := range nodes {
+		await(n, map[string]string{"one": "Up leads", "two": "Up", "three": "Up"})
+		figures(t, n, env)
+	}
+}
+
+// figures looks whether each of three coordinators tells what it uses.
+func figures(t *testing.T, at *running, env map[string]string) {
+	t.Helper()
+	code, body := call(t, at, env, "listManagementServersMetrics")
+	var a struct {
+		Response struct {
+			Server []struct {
+				HeapMemoryUsed, ThreadsTotalCount, AvailableProcessors int
+				LastServerStart, CPULoad, SystemMemoryTotal            string
+			} `json:"managementserver"`
+		} `json:"listmanagementserversmetricsresponse"`
+	}
+	if err := json.Unmarshal([]byte(body), &a); err != nil || code != 200 || len(a.Response.Server) != 3 {
+		t.Fatalf("%d %s: %v", code, body, err)
+	}
+	for _, x := range a.Response.Server {
+		if x.HeapMemoryUsed < 1<<20 || x.ThreadsTotalCount < 2 || x.AvailableProcessors < 1 || x.LastServerStart == "" || x.CPULoad == "" || x.SystemMemoryTotal == "" {
+			t.Errorf("figures are missing: %s", body)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
+	"github.com/wispcloud/wisp/coordinator/internal/api/management"
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
 )
 
@@ -41,6 +42,7 @@ type peers struct {
 	replica *replica.Replica
 	client  *http.Client
 	serve   http.Handler // the API here
+	own     func() *management.Figures
 }
 
 func newPeers(self string, r *replica.Replica, conf *tls.Config) *peers {
@@ -170,6 +172,7 @@ func (p *peers) handler() http.Handler {
 		p.serve.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("POST /cluster/join", p.join)
+	mux.HandleFunc("GET "+figuresPath, p.tellFigures)
 	return mux
 }
 

@@ -42,7 +42,7 @@ updateVMAffinityGroup=rdau upgradeRouterTemplate=r
 createProjectRole=rdau createProjectRolePermission=rdau deleteProjectRole=rdau deleteProjectRolePermission=rdau
 listProjectRolePermissions=rdau listProjectRoles=rdau updateProjectRole=rdau updateProjectRolePermission=rdau
 listClustersMetrics=r listHostsMetrics=r listStoragePoolsMetrics=r listVirtualMachinesMetrics=rdau listVolumesMetrics=rdau listZonesMetrics=r
-listDeploymentPlanners=r listInfrastructure=r listManagementServers=r moveUser=r updateEgressFirewallRule=rdau updateFirewallRule=rdau`
+listDeploymentPlanners=r listInfrastructure=r listManagementServers=r listManagementServersMetrics=r moveUser=r updateEgressFirewallRule=rdau updateFirewallRule=rdau`
 
 // widened are commands of 4.1 that more roles have here; different, in registry_test.go, tells why.
 const widened = `listDomains=rdau listUsers=rdau login=- logout=-`

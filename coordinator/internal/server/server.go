@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ 
 		Registry: s.registry, Cluster: s.replica, Settings: s.settings, Seal: s.seal, Log: log, Now: time.Now,
 		Forward: s.peers.forward, Throttle: s.throttle, Done: s.metrics.done,
 	})
-	s.peers.serve = s.api
+	s.peers.serve, s.peers.own = s.api, s.figures
 	if err := s.listen(); err != nil {
 		return nil, err
 	}

@@ -207,7 +207,6 @@ func TestInfrastructureInFull(t *testing.T) {
 	w.golden("root", "listApis-whole", "name", "updateZone")
 	w.golden("root", "listConfigurations-options", "name", "router.placement")
 	w.golden("root", "listAlerts-whole")
-	w.golden("root", "listManagementServers")
 	w.golden("root", "listInfrastructure")
 	w.golden("root", "listDeploymentPlanners")
 	w.golden("root", "listCapacity-cluster", "clusterid", w.infra["cluster"].String(), "type", "0")

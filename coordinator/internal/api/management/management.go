@@ -3,15 +3,13 @@
 package management
 
 import (
+	"context"
 	"iter"
-	"net"
 	"slices"
-	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
 	"github.com/wispcloud/wisp/coordinator/internal/replica"
-	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
@@ -19,75 +17,14 @@ import (
 type Deps struct {
 	// Members lists the coordinators, as the one that answers knows them.
 	Members func() ([]replica.MemberInfo, error)
-	// Node is the name of the one that answers, Version its program's version.
-	Node, Version string
+	// Figures asks those that are heard what they tell of themselves, and gives it by their names. One that does not answer
+	// in time, or whose version does not know the question, is left out.
+	Figures func(ctx context.Context, members []replica.MemberInfo) map[string]*Figures
 }
 
 // Commands lists the commands of this package.
 func Commands(d Deps) []api.Command {
-	return []api.Command{d.servers(), d.infrastructure(), planners()}
-}
-
-// ServerAnswer is a coordinator as clients see it.
-type ServerAnswer struct {
-	ID        cloud.ID `json:"id" doc:"the coordinator"`
-	Name      string   `json:"name" doc:"its name"`
-	State     string   `json:"state" doc:"Up, or Down where the leader does not hear it"`
-	Version   string   `json:"version,omitempty" doc:"version of its program; known of the leader, which answers"`
-	IPAddress string   `json:"ipaddress" doc:"address at which the others reach it"`
-	ServiceIP string   `json:"serviceip" doc:"the same"`
-	Leader    bool     `json:"leader" doc:"whether it leads: calls that came to others are carried out there"`
-	Pending   int      `json:"pendingjobscount" doc:"jobs that are not done yet; all are the leader's"`
-}
-
-type serverParams struct {
-	api.ListParams
-	ID      cloud.ID `api:"id" doc:"only this one"`
-	Name    string   `api:"name" doc:"only the one of this name"`
-	Version string   `api:"version" since:"4.20" doc:"only those of this version"`
-}
-
-func (d Deps) servers() api.Command {
-	return api.Command{
-		Name: "listManagementServers", Doc: "Lists the coordinators.", Since: "4.15", Roles: api.AdminOnly, Object: "managementserver",
-		Run: api.List(api.Lister[serverParams, ServerAnswer, ServerAnswer]{
-			Rows: func(c *api.Call, p *serverParams) (iter.Seq[*ServerAnswer], error) {
-				members, err := d.Members()
-				if err != nil {
-					return nil, err
-				}
-				var rows []*ServerAnswer
-				for _, m := range members {
-					a := d.server(c.Read, m)
-					if (p.ID.IsZero() || p.ID == a.ID) && (p.Name == "" || p.Name == a.Name) && (p.Version == "" || p.Version == a.Version) {
-						rows = append(rows, &a)
-					}
-				}
-				slices.SortFunc(rows, func(a, b *ServerAnswer) int { return strings.Compare(a.Name, b.Name) })
-				return slices.Values(rows), nil
-			},
-			Keyword: func(a *ServerAnswer) string { return a.Name },
-			View:    func(_ *api.Call, a *ServerAnswer) ServerAnswer { return *a },
-		}),
-	}
-}
-
-func (d Deps) server(r store.Reader, m replica.MemberInfo) ServerAnswer {
-	host, _, err := net.SplitHostPort(m.Address)
-	if err != nil {
-		host = m.Address
-	}
-	a := ServerAnswer{ID: m.Row, Name: m.ID, State: "Up", IPAddress: host, ServiceIP: host, Leader: m.Leader}
-	if m.Silent {
-		a.State = "Down"
-	}
-	if m.ID == d.Node {
-		a.Version = d.Version
-	}
-	if m.Leader {
-		a.Pending = tables.Jobs.Count(r, "pending", nil)
-	}
-	return a
+	return []api.Command{d.servers(), d.metrics(), d.infrastructure(), planners()}
 }
 
 // InfrastructureAnswer is how much of everything there is.
