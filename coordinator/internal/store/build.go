@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 )
 
@@ -116,7 +117,7 @@ func group(n int, f func(from, to int) *branch) []*branch {
 
 // sorter gathers the keys of an index in any order, for a builder.
 type sorter struct {
-	arena   []byte // keys, each behind its length
+	chunks  [][]byte // keys, none in two chunks
 	items   []item
 	longest int
 }
@@ -125,20 +126,40 @@ type sorter struct {
 // need not look there.
 type item struct {
 	part uint64
-	at   int
+	at   keyPlace
 }
+
+// keyPlace is a chunk, a place in it, and a length.
+type keyPlace uint64
+
+const (
+	chunkBits = 24 // of places and lengths
+	chunkSize = 1 << chunkBits
+)
 
 func (s *sorter) add(key, id []byte) {
-	s.items = append(s.items, item{at: len(s.arena)})
-	s.longest = max(s.longest, len(key)+len(id))
-	s.arena = binary.AppendUvarint(s.arena, uint64(len(key)+len(id)))
-	s.arena = append(append(s.arena, key...), id...)
+	n := len(key) + len(id)
+	if n >= chunkSize {
+		panic(fmt.Sprintf("store: an index key of %d bytes", n)) // rows are bounded by the blocks they come in
+	}
+	last := len(s.chunks) - 1
+	switch {
+	case last < 0:
+		s.chunks = append(s.chunks, nil) // grows: most indexes are small
+		last++
+	case len(s.chunks[last])+n > chunkSize:
+		s.chunks = append(s.chunks, make([]byte, 0, chunkSize))
+		last++
+	}
+	at := len(s.chunks[last])
+	s.chunks[last] = append(append(s.chunks[last], key...), id...)
+	s.items = append(s.items, item{at: keyPlace(last<<(2*chunkBits) | at<<chunkBits | n)})
+	s.longest = max(s.longest, n)
 }
 
-func (s *sorter) key(at int) []byte {
-	n, m := binary.Uvarint(s.arena[at:])
-	at += m
-	return s.arena[at : at+int(n)]
+func (s *sorter) key(p keyPlace) []byte {
+	at, n := int(p>>chunkBits)&(chunkSize-1), int(p)&(chunkSize-1)
+	return s.chunks[p>>(2*chunkBits)][at : at+n]
 }
 
 // tree sorts and builds.

@@ -203,8 +203,9 @@ func (db *DB) read(r io.Reader) (*state, error) {
 		return nil, fmt.Errorf("%w: format %d, this version knows %d", ErrSnapshot, f, snapshotFormat)
 	}
 	l := &loader{db: db, s: db.empty(), tables: map[string]bool{}}
+	var buf bytes.Buffer
 	for {
-		block, err := readBlock(in)
+		block, err := readBlock(in, &buf)
 		if err != nil {
 			return nil, err
 		}
@@ -232,8 +233,8 @@ func (db *DB) read(r io.Reader) (*state, error) {
 	return l.s, nil
 }
 
-// readBlock returns nil at the end of the blocks.
-func readBlock(r io.Reader) ([]byte, error) {
+// readBlock returns nil at the end of the blocks. The block is in buf, until the next one.
+func readBlock(r io.Reader, buf *bytes.Buffer) ([]byte, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:4]); err != nil {
 		return nil, fmt.Errorf("%w: block: %w", ErrSnapshot, err)
@@ -249,8 +250,8 @@ func readBlock(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("%w: block: %w", ErrSnapshot, err)
 	}
 	// Grown as data arrives, so that a false length costs no memory.
-	var buf bytes.Buffer
-	if _, err := io.CopyN(&buf, r, int64(n)); err != nil {
+	buf.Reset()
+	if _, err := io.CopyN(buf, r, int64(n)); err != nil {
 		return nil, fmt.Errorf("%w: block: %w", ErrSnapshot, err)
 	}
 	if crc32.Checksum(buf.Bytes(), castagnoli) != binary.LittleEndian.Uint32(head[4:]) {

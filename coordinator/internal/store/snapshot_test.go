@@ -193,7 +193,7 @@ func contentOf(t testing.TB, snapshot []byte) (content []byte) {
 	t.Helper()
 	r := bytes.NewReader(snapshot[len(snapshotMagic)+1:])
 	for {
-		b, err := readBlock(r)
+		b, err := readBlock(r, new(bytes.Buffer))
 		must(t, err)
 		if b == nil {
 			return content
