@@ -340,14 +340,14 @@ func (r *run) stepIn(tx *store.Tx, res *result, cause error) error {
 	res.job = j
 	k := r.kinds[j.Command]
 	if cause != nil {
-		return r.finish(tx, k, j, cause)
+		return r.finish(tx, k, j, cause, "")
 	}
 	expired := !j.Deadline.IsZero() && !tx.Now().Before(j.Deadline)
 	if k == nil {
 		// A command of another version: its coordinator steps it, or the deadline ends it.
 		res.out, res.next = Wait(), j.Deadline
 		if expired {
-			return r.finish(tx, nil, j, cloud.Errorf(cloud.Unsupported, "The command %s of this job is not known any more", j.Command))
+			return r.finish(tx, nil, j, cloud.Errorf(cloud.Unsupported, "The command %s of this job is not known any more", j.Command), "")
 		}
 		return nil
 	}
@@ -360,11 +360,11 @@ func (r *run) stepIn(tx *store.Tx, res *result, cause error) error {
 	res.out = out
 	switch {
 	case out.verb == fail:
-		return r.finish(tx, k, j, out.err)
+		return r.finish(tx, k, j, out.err, "")
 	case out.verb == done:
-		return r.finish(tx, k, j, nil)
+		return r.finish(tx, k, j, nil, out.note)
 	case expired:
-		return r.finish(tx, k, j, cloud.Errorf(cloud.Unavailable, "%s did not finish in time", strings.TrimSuffix(k.Doc, ".")))
+		return r.finish(tx, k, j, cloud.Errorf(cloud.Unavailable, "%s did not finish in time", strings.TrimSuffix(k.Doc, ".")), "")
 	}
 	res.next = j.Deadline
 	if out.after > 0 {
@@ -392,8 +392,8 @@ func safely(step Step, tx *store.Tx, s *State) (out Outcome, err error) {
 var success = []byte(`{"success":true}`)
 
 // finish writes status, result and completion event. Where the result cannot be made the job has failed all the same,
-// but what it did is kept: it cannot be undone by not telling.
-func (r *run) finish(tx *store.Tx, k *Kind, j *cloud.Job, cause error) error {
+// but what it did is kept: it cannot be undone by not telling. note is for the event of a job that succeeded.
+func (r *run) finish(tx *store.Tx, k *Kind, j *cloud.Job, cause error, note string) error {
 	result := success
 	if cause == nil && k != nil && k.Result != nil {
 		if result, cause = k.Result(tx, j); cause != nil {
@@ -411,7 +411,7 @@ func (r *run) finish(tx *store.Tx, k *Kind, j *cloud.Job, cause error) error {
 	j.Result = r.cfg.Seal.Seal(string(result))
 	j.Completed = tx.Now()
 	if k != nil && k.Event != "" {
-		if err := completion(tx, k, j); err != nil {
+		if err := completion(tx, k, j, note); err != nil {
 			return err
 		}
 	}
@@ -419,7 +419,7 @@ func (r *run) finish(tx *store.Tx, k *Kind, j *cloud.Job, cause error) error {
 }
 
 // completion writes the event that ends what the call's event began.
-func completion(tx *store.Tx, k *Kind, j *cloud.Job) error {
+func completion(tx *store.Tx, k *Kind, j *cloud.Job, note string) error {
 	e := cloud.Event{
 		Type: k.Event, State: cloud.EventCompleted, UserID: j.UserID, AccountID: j.AccountID, DomainID: j.DomainID,
 		ParentID: j.EventID, ResourceID: j.InstanceID, RequestID: j.RequestID,
@@ -435,9 +435,12 @@ func completion(tx *store.Tx, k *Kind, j *cloud.Job) error {
 			e.ResourceID = first.ResourceID
 		}
 	}
-	if j.Status == cloud.JobFailed {
+	switch {
+	case j.Status == cloud.JobFailed:
 		e.Level, e.Description = cloud.EventError, "Error while "+text+": "+j.Error
-	} else {
+	case note != "":
+		e.Level, e.Description = cloud.EventWarn, "Successfully completed "+text+", but: "+note
+	default:
 		e.Description = "Successfully completed " + text
 	}
 	_, err := WriteEvent(tx, e)

@@ -188,6 +188,29 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// What a job that succeeded has to report stands in its completion event, as a warning.
+func TestDoneBut(t *testing.T) {
+	for _, x := range []struct {
+		out  job.Outcome
+		want string
+	}{
+		{job.Done(), "INFO Successfully completed Works"},
+		{job.DoneBut("one is left"), "WARN Successfully completed Works, but: one is left"},
+	} {
+		r := replicatest.Single(t, tables.Schema()...)
+		step := func(*store.Tx, *job.State) (job.Outcome, error) { return x.out, nil }
+		run(t, r, job.Config{Kinds: []job.Kind{{Command: "work", Step: step, Event: "WORK", Doc: "Works."}}, Pass: long})
+		if j := ended(t, r, submit(t, r, cloud.Job{InstanceID: cloud.NameID("t", "row")})); j.Status != cloud.JobSucceeded {
+			t.Errorf("%v: the job ended with %+v", x.out, j)
+		}
+		for e := range tables.Events.All(r.DB().Current()) {
+			if got := e.Level.String() + " " + e.Description; got != x.want {
+				t.Errorf("got  %s\nwant %s", got, x.want)
+			}
+		}
+	}
+}
+
 // A waiting job runs again when a row it waits for changes: its instance, or one it named, of any table; and not
 // because of others.
 func TestWakeUps(t *testing.T) {

@@ -74,10 +74,15 @@ type Outcome struct {
 	on    []cloud.ID
 	after time.Duration
 	err   error
+	note  string
 }
 
 // Done finishes the job; its result is made in the same transaction.
 func Done() Outcome { return Outcome{verb: done} }
+
+// DoneBut is Done for a job that did what it is for and yet has something to report: its completion event says so, as a
+// warning. The caller learns it from the job's result.
+func DoneBut(note string) Outcome { return Outcome{verb: done, note: note} }
 
 // Wait runs the step again when the instance's row has changed, and in the slow pass.
 func Wait() Outcome { return Outcome{verb: wait} }
