@@ -32,7 +32,7 @@ const (
 	Host             Type = 6
 	UserVM           Type = 7
 	Router           Type = 8
-	SecondaryStorage Type = 11 // STORAGE_MISC
+	StorageMisc      Type = 11
 	Coordinator      Type = 13
 	VLAN             Type = 17
 	DirectPublicIP   Type = 23

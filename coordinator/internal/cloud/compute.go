@@ -93,6 +93,9 @@ type VM struct {
 	Keyboard string `row:"51"`
 	// PasswordBy is the account whose call made the present password: no other is told it.
 	PasswordBy ID `row:"52"`
+	// StoppedFor is the storage pool whose maintenance stopped it, and whose return starts it again unless somebody else
+	// says meanwhile what it shall do.
+	StoppedFor ID `row:"53"`
 	Unknown    Unknown
 }
 

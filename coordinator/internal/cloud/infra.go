@@ -237,10 +237,21 @@ const (
 	PoolMaintenance
 	PoolRemoved
 	PoolDown
+	PoolPrepareForMaintenance // what uses it is being stopped
+	PoolErrorInMaintenance    // something that uses it could not be stopped
 )
 
-func (s PoolState) String() string {
-	return [...]string{"Initial", "Up", "Maintenance", "Removed", "Down"}[s]
+var poolStates = [...]string{"Initial", "Up", "Maintenance", "Removed", "Down", "PrepareForMaintenance", "ErrorInMaintenance"}
+
+func (s PoolState) String() string { return poolStates[s] }
+
+// PoolStates lists the names of the states.
+func PoolStates() []string { return poolStates[:] }
+
+// InMaintenance tells whether a pool is in maintenance or on the way to it: nothing new is put there, and nothing that
+// needs it starts.
+func (s PoolState) InMaintenance() bool {
+	return s == PoolMaintenance || s == PoolPrepareForMaintenance || s == PoolErrorInMaintenance
 }
 
 // StoragePool is primary storage.

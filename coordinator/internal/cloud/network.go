@@ -244,8 +244,10 @@ type Router struct {
 	Connected bool `row:"42"`
 
 	// Checks are what its host told last of each thing that it is made of; none while it has no host.
-	Checks  []RouterCheck `row:"43"`
-	Unknown Unknown
+	Checks []RouterCheck `row:"43"`
+	// StoppedFor is the storage pool whose maintenance stopped it, as in VM.
+	StoppedFor ID `row:"44"`
+	Unknown    Unknown
 }
 
 // CheckStatus is what a check found.

@@ -63,6 +63,9 @@ func (a *Area) HAStep(tx *store.Tx, j *job.State) (job.Outcome, error) {
 		if err := mayRun(tx, vm.AccountID, vm.Name); err != nil {
 			return job.Fail(err), alert.Resolve(tx, stranded(vm.ID))
 		}
+		if _, pool, ok := maintained(tx, vm.ID); ok {
+			return job.WaitFor(restartRetry.Duration(tx), pool.ID), nil
+		}
 		if err := a.Start(tx, vm, cloud.ID{}); err != nil {
 			return job.Outcome{}, err
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // Start asks for a stopped VM to run, on host when that is given. StartStep does the rest. Errors: cloud.Invalid when
-// the VM is not stopped, cloud.LimitExceeded.
+// the VM is not stopped, cloud.LimitExceeded, cloud.Unavailable when a pool it needs is in maintenance.
 func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	if vm.State != cloud.VMStopped {
 		return stateError("start", vm, "Stopped")
@@ -18,7 +18,10 @@ func (a *Area) Start(tx *store.Tx, vm *cloud.VM, host cloud.ID) error {
 	if err := mayRun(tx, vm.AccountID, vm.Name); err != nil {
 		return err
 	}
-	vm.State, vm.WantedHostID, vm.Error, vm.Avoid = cloud.VMStarting, host, "", nil
+	if v, p, ok := maintained(tx, vm.ID); ok {
+		return cloud.Errorf(cloud.Unavailable, "Unable to start VM %s: its volume %s is on primary storage %s, which is %s", vm.ID, v.Name, p.Name, p.State)
+	}
+	vm.State, vm.WantedHostID, vm.Error, vm.Avoid, vm.StoppedFor = cloud.VMStarting, host, "", nil, cloud.ID{}
 	if err := a.count(tx, vm, true); err != nil {
 		return err
 	}
@@ -41,10 +44,16 @@ func mayRun(r store.Reader, account cloud.ID, name string) error {
 }
 
 // Stop asks for a VM to be stopped: by ACPI first, or hard when forced. A stopped VM stays as it is; StopStep sees it
-// done. A VM that is still starting is stopped as well.
+// done. A VM that is still starting is stopped as well. Whoever stops it has decided: the end of a pool's maintenance, which
+// may have stopped it before, does not start it any more.
 func (a *Area) Stop(tx *store.Tx, vm *cloud.VM, forced bool) error {
+	kept := vm.StoppedFor
+	vm.StoppedFor = cloud.ID{}
 	switch vm.State {
 	case cloud.VMStopped:
+		if !kept.IsZero() {
+			return tables.VMs.Put(tx, vm)
+		}
 		return nil
 	case cloud.VMStopping:
 		vm.ForcedStop = vm.ForcedStop || forced
@@ -87,7 +96,7 @@ func (a *Area) Reboot(tx *store.Tx, vm *cloud.VM) error {
 // Destroy asks for a VM to be stopped and given up. With expunge its disks and addresses go at once, else after
 // expunge.delay seconds.
 func (a *Area) Destroy(tx *store.Tx, vm *cloud.VM, expunge bool) error {
-	vm.Expunge = vm.Expunge || expunge
+	vm.Expunge, vm.StoppedFor = vm.Expunge || expunge, cloud.ID{}
 	switch vm.State {
 	case cloud.VMDestroyed, cloud.VMExpunging:
 		return tables.VMs.Put(tx, vm)

@@ -141,7 +141,7 @@ func (s *sums) pools(r store.Reader, zone cloud.ID, f Factors) {
 	s.add(CapacityStorageAlloc, 0, 0)
 	s.add(CapacityLocalStorage, 0, 0)
 	for p := range tables.StoragePools.By(r, "zone", store.K(zone)) {
-		if p.State == cloud.PoolRemoved || !s.has(p.PodID, p.ClusterID) {
+		if p.State == cloud.PoolRemoved || p.State.InMaintenance() || !s.has(p.PodID, p.ClusterID) {
 			continue
 		}
 		factor := f.Storage

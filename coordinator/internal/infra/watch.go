@@ -15,7 +15,7 @@ import (
 var alertTypes = map[CapacityType]alert.Type{
 	CapacityMemory: alert.Memory, CapacityCPU: alert.CPU, CapacityStorage: alert.Storage, CapacityStorageAlloc: alert.StorageAllocated,
 	CapacityLocalStorage: alert.LocalStorage, CapacityPublicIP: alert.PublicIP, CapacityPrivateIP: alert.PrivateIP,
-	CapacitySecondary: alert.SecondaryStorage, CapacityVLAN: alert.VLAN, CapacityDirectPublicIP: alert.DirectPublicIP,
+	CapacitySecondary: alert.StorageMisc, CapacityVLAN: alert.VLAN, CapacityDirectPublicIP: alert.DirectPublicIP,
 }
 
 // What is counted for a cluster, and what for a zone as a whole.

@@ -32,7 +32,7 @@ func (a *Area) homeRouter(tx *store.Tx, n *cloud.Network, prefer cloud.ID) error
 			return err
 		}
 	}
-	rt.State, rt.Error, rt.Destroying, rt.Avoid = cloud.VMStarting, "", false, nil
+	rt.State, rt.Error, rt.Destroying, rt.Avoid, rt.StoppedFor = cloud.VMStarting, "", false, nil, cloud.ID{}
 	return enter(tx, rt)
 }
 

@@ -84,11 +84,21 @@ func (a *Area) StartRouterStep(tx *store.Tx, j *job.State) (job.Outcome, error) 
 }
 
 // StopRouter takes the way out of a network away until its router, or a VM of it, is started. DHCP, DNS and metadata stay
-// where the guests run. Forced does not ask a system VM first.
+// where the guests run. Forced does not ask a system VM first. The end of a storage pool's maintenance, which may have stopped
+// it before, does not start it any more.
 func (a *Area) StopRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 	if rt.State == cloud.VMStopped || rt.State == cloud.VMStopping && (rt.ForcedStop || !forced) {
-		return nil
+		if rt.StoppedFor.IsZero() {
+			return nil
+		}
+		rt.StoppedFor = cloud.ID{}
+		return tables.Routers.Put(tx, rt)
 	}
+	return a.stopRouter(tx, rt, forced, cloud.ID{})
+}
+
+// stopRouter stops a router that is not stopped: for the maintenance of a pool, where that is given.
+func (a *Area) stopRouter(tx *store.Tx, rt *cloud.Router, forced bool, pool cloud.ID) error {
 	n, err := inCharge(tx, rt)
 	if err != nil {
 		return err
@@ -98,7 +108,7 @@ func (a *Area) StopRouter(tx *store.Tx, rt *cloud.Router, forced bool) error {
 			return err
 		}
 	}
-	rt.State, rt.Retiring, rt.ForcedStop, rt.Error = cloud.VMStopping, false, forced, ""
+	rt.State, rt.Retiring, rt.ForcedStop, rt.Error, rt.StoppedFor = cloud.VMStopping, false, forced, "", pool
 	if rt.HostID.IsZero() || gone(tx, rt.HostID) || !carried(n) {
 		return a.stopped(tx, n, rt)
 	}

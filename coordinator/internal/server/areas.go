@@ -147,7 +147,7 @@ func (a areas) commands(s *Server) []api.Command {
 		management.Commands(management.Deps{
 			Members: func() ([]replica.MemberInfo, error) { return s.replica.ListPeers() }, Figures: s.figuresOf,
 		}),
-		storagepool.Commands(), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
+		storagepool.Commands(storagepool.Deps{VMs: a.compute, Routers: a.network}), imagestore.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 		physical.Commands(physical.Deps{Area: a.network}), networkoffering.Commands(networkoffering.Deps{Area: a.network}),
 		guestnetwork.Commands(guestnetwork.Deps{Area: a.network}), address.Commands(address.Deps{Area: a.network}),
 		rule.Commands(rule.Deps{Area: a.network}),

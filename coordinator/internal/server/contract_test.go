@@ -90,7 +90,7 @@ var lostBySDK = map[string]string{
 	"AddClusterResponse.cluster": array, "AddClusterResponse.count": array, "AddHostResponse.host": array, "AddHostResponse.count": array,
 	"ImportLdapUsersResponse.LdapUser": array, "ImportLdapUsersResponse.count": array,
 	"Alert.clusterid": ours, "Alert.podid": ours, "Alert.zoneid": ours, "Alert.subject": ours, "Alert.resolved": ours,
-	"ManagementServer.leader": ours, "ManagementServersMetric.leader": ours, "AddImageStoreResponse.details": ours, "LinkAccountToLdapResponse.account": ours,
+	"ManagementServer.leader": ours, "ManagementServersMetric.leader": ours, "AddImageStoreResponse.details": ours, "CancelStorageMaintenanceResponse.displaytext": ours, "LinkAccountToLdapResponse.account": ours,
 	"ServiceOffering.tags": older, "CreateServiceOfferingResponse.tags": older, "ResetSSHKeyForVirtualMachineResponse.keypair": older,
 	"Router.error": ours, "SystemVm.error": ours, "Router.templateversion": older, "StartRouterResponse.templateversion": older,
 	"MigrateSystemVmResponse.role":                   "the system VMs that can be migrated are routers, and answered as such",

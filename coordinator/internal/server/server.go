@@ -90,7 +90,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (_ 
 		return nil, err
 	}
 	s.jobs = job.New(job.Config{
-		Cluster: s.replica, Kinds: append(s.registry.JobKinds(s.settings, s.seal), s.areas.compute.HAKind()), Seal: s.seal, Log: log, Failure: api.JobFailure,
+		Cluster: s.replica, Kinds: append(s.registry.JobKinds(s.settings, s.seal), s.areas.compute.HAKind(), s.areas.compute.ReturnKind()), Seal: s.seal, Log: log, Failure: api.JobFailure,
 	})
 	s.api = api.New(api.Config{
 		Registry: s.registry, Cluster: s.replica, Settings: s.settings, Seal: s.seal, Log: log, Now: time.Now,

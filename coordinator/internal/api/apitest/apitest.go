@@ -45,6 +45,10 @@ type Config struct {
 	Settings [][]*settings.Def
 	// Make, instead of Commands, makes them when the keeper exists.
 	Make func(k *seal.Keeper) []api.Command
+	// Kinds, when given, lists jobs that no command begins; it is called after Make.
+	Kinds func() []job.Kind
+	// Cut has the coordinator that runs jobs die at each of their transactions, before and after its commit.
+	Cut bool
 	// Throttle, when given, counts the calls of accounts.
 	Throttle *api.Throttle
 	// Log, when given, gets the server's log lines.
@@ -148,15 +152,22 @@ func (c *Cloud) serve(cfg Config) {
 	srv.Listener, srv.Config.ConnContext = api.Gather(srv.Listener), api.ConnContext
 	srv.Start()
 	c.URL = srv.URL + "/client/api"
-	engine := job.New(job.Config{
-		Cluster: c.Replica, Kinds: c.Registry.JobKinds(c.Settings, c.Seal), Seal: c.Seal, Log: log, Failure: api.JobFailure,
-		Pass: 200 * time.Millisecond, Now: c.Clock.Now,
-	})
+	kinds := c.Registry.JobKinds(c.Settings, c.Seal)
+	if cfg.Kinds != nil {
+		kinds = append(kinds, cfg.Kinds()...)
+	}
+	jobs := job.Config{
+		Cluster: c.Replica, Kinds: kinds, Seal: c.Seal, Log: log, Failure: api.JobFailure, Pass: 200 * time.Millisecond, Now: c.Clock.Now,
+	}
+	run := job.New(jobs).Run
+	if cfg.Cut {
+		run = func(ctx context.Context) error { return runCut(ctx, c.Replica, jobs) }
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.Replica.RunOnLeader(ctx, "jobs", engine.Run)
+		c.Replica.RunOnLeader(ctx, "jobs", run)
 	}()
 	c.t.Cleanup(func() {
 		srv.Close()

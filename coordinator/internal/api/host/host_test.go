@@ -35,6 +35,7 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/hostlink"
 	"github.com/wispcloud/wisp/coordinator/internal/identity"
 	"github.com/wispcloud/wisp/coordinator/internal/infra"
+	"github.com/wispcloud/wisp/coordinator/internal/network"
 	"github.com/wispcloud/wisp/coordinator/internal/pki"
 	"github.com/wispcloud/wisp/coordinator/internal/seal"
 	"github.com/wispcloud/wisp/coordinator/internal/settings"
@@ -68,7 +69,7 @@ func newSiteWith(t *testing.T, log io.Writer) *site {
 			s.keys = pki.NewKeeper(func() store.Reader { return s.Cloud.Read() }, k, cloud.ID{1}, nil, func() time.Time { return s.Clock.Now() })
 			vms := &compute.Area{Net: computetest.Networks{}, Seal: k}
 			return slices.Concat(
-				zone.Commands(), pod.Commands(), cluster.Commands(), storagepool.Commands(), imagestore.Commands(), hypervisor.Commands(),
+				zone.Commands(), pod.Commands(), cluster.Commands(), storagepool.Commands(storagepool.Deps{VMs: vms, Routers: &network.Area{}}), imagestore.Commands(), hypervisor.Commands(),
 				ostype.Commands(), capacity.Commands(), region.Commands(), storagerange.Commands(), template.Commands(template.Deps{Count: identity.Count}),
 				host.Commands(host.Deps{
 					Authority:  func() (*pki.Authority, error) { return s.keys.Authority() },

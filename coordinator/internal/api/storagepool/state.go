@@ -2,14 +2,11 @@ package storagepool
 
 import (
 	"iter"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/wispcloud/wisp/coordinator/internal/api"
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
-	"github.com/wispcloud/wisp/coordinator/internal/infra"
-	"github.com/wispcloud/wisp/coordinator/internal/job"
 	"github.com/wispcloud/wisp/coordinator/internal/storage"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
@@ -34,42 +31,6 @@ func update() api.Command {
 
 type idParams struct {
 	ID cloud.ID `api:"id,required" ref:"storagepool" doc:"the pool"`
-}
-
-// maintain makes a command that changes a pool's state at once.
-func maintain(c api.Command, f func(tx *store.Tx, id cloud.ID) (*cloud.StoragePool, error)) api.Command {
-	c.Roles, c.Entity, c.Object, c.Answer = api.AdminOnly, "StoragePool", "storagepool", reflect.TypeFor[Answer]()
-	c.Run = api.Async(func(c *api.Call, tx *store.Tx, p *idParams) (*api.Start, error) {
-		pool, err := f(tx, p.ID)
-		if err != nil {
-			return nil, err
-		}
-		c.Describe(pool.ID, "storage pool "+pool.Name)
-		return &api.Start{InstanceID: pool.ID}, nil
-	})
-	c.Step = func(*store.Tx, *job.State) (job.Outcome, error) { return job.Done(), nil }
-	c.Result = func(r store.Reader, _ *api.ResultContext, j *cloud.Job) (any, error) {
-		p, ok := tables.StoragePools.Get(r, j.InstanceID)
-		if !ok {
-			return nil, &store.NotFound{Table: "storage_pool", ID: j.InstanceID}
-		}
-		return viewOf(r, infra.StorageFactor.Float(r, p.ID), p), nil
-	}
-	return c
-}
-
-func enableMaintenance() api.Command {
-	return maintain(api.Command{
-		Name: "enableStorageMaintenance", Doc: "Takes a primary storage pool without running VMs out of use.", Event: "MAINT.PREPARE.PS",
-		Envelope: "prepareprimarystorageformaintenanceresponse",
-	}, storage.BeginMaintenance)
-}
-
-func cancelMaintenance() api.Command {
-	return maintain(api.Command{
-		Name: "cancelStorageMaintenance", Doc: "Takes a primary storage pool into use again.", Event: "MAINT.CANCEL.PS",
-		Envelope: "cancelprimarystoragemaintenanceresponse",
-	}, storage.EndMaintenance)
 }
 
 // Tag is a tag of pools as clients see it.

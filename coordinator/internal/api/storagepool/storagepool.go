@@ -2,7 +2,9 @@
 package storagepool
 
 import (
+	"cmp"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,9 +15,15 @@ import (
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
 
+// Deps is what the commands need.
+type Deps struct {
+	VMs     VMs
+	Routers Routers
+}
+
 // Commands lists the commands of this package.
-func Commands() []api.Command {
-	return []api.Command{create(), list(), metrics(), update(), remove(), enableMaintenance(), cancelMaintenance(), listTags()}
+func Commands(d Deps) []api.Command {
+	return []api.Command{create(), list(), metrics(), update(), remove(), enableMaintenance(d), cancelMaintenance(d), listTags()}
 }
 
 // Entities lists what this package's rows are called in parameters.
@@ -42,7 +50,7 @@ type Answer struct {
 	Scope               string            `json:"scope" doc:"who reaches it: HOST, CLUSTER or ZONE"`
 	Hypervisor          string            `json:"hypervisor" doc:"hypervisor that uses it"`
 	Provider            string            `json:"provider" doc:"what drives it"`
-	State               string            `json:"state" doc:"Initial, Up, Maintenance or Down"`
+	State               string            `json:"state" doc:"Initial, Up, PrepareForMaintenance, Maintenance, ErrorInMaintenance or Down"`
 	Tags                string            `json:"tags,omitempty" doc:"its tags"`
 	DiskSizeTotal       uint64            `json:"disksizetotal" doc:"its size"`
 	DiskSizeAllocated   uint64            `json:"disksizeallocated" doc:"what its volumes may grow to"`
@@ -134,6 +142,7 @@ type listParams struct {
 	HostID    cloud.ID `api:"hostid" ref:"host" since:"4.11" doc:"pools of this host's own"`
 	Scope     string   `api:"scope" since:"4.3" doc:"pools of this scope"`
 	State     string   `api:"state" since:"4.3" doc:"pools in this state"`
+	Status    string   `api:"status" since:"4.21" doc:"the same as state"`
 }
 
 func list() api.Command {
@@ -157,6 +166,9 @@ func metrics() api.Command {
 func lister() api.Lister[listParams, cloud.StoragePool, Answer] {
 	return api.Lister[listParams, cloud.StoragePool, Answer]{
 		Rows: func(c *api.Call, p *listParams) (iter.Seq[*cloud.StoragePool], error) {
+			if err := cmp.Or(checkState("state", p.State), checkState("status", p.Status)); err != nil {
+				return nil, err
+			}
 			all := tables.StoragePools.By(c.Read, "name", nil)
 			if !p.ZoneID.IsZero() {
 				all = tables.StoragePools.By(c.Read, "name", store.K(p.ZoneID))
@@ -168,11 +180,20 @@ func lister() api.Lister[listParams, cloud.StoragePool, Answer] {
 	}
 }
 
+// checkState refuses a state that there is not.
+func checkState(parameter, state string) error {
+	names := cloud.PoolStates()
+	if state == "" || slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, state) }) {
+		return nil
+	}
+	return cloud.Errorf(cloud.Invalid, "Invalid value %.100q in parameter %s: accepted are %s", state, parameter, strings.Join(names, ", "))
+}
+
 func (p *listParams) keeps(c *api.Call, pool *cloud.StoragePool) bool {
 	is := func(want, have cloud.ID) bool { return want.IsZero() || want == have }
 	same := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
 	if !is(p.ID, pool.ID) || !is(p.PodID, pool.PodID) || !is(p.ClusterID, pool.ClusterID) || !is(p.HostID, pool.HostID) ||
-		p.Name != "" && p.Name != pool.Name || !same(p.Scope, pool.Scope) || !same(p.State, pool.State.String()) {
+		p.Name != "" && p.Name != pool.Name || !same(p.Scope, pool.Scope) || !same(p.State, pool.State.String()) || !same(p.Status, pool.State.String()) {
 		return false
 	}
 	if p.Path == "" && p.IPAddress == "" {

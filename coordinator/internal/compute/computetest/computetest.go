@@ -52,6 +52,8 @@ func (Networks) Features(store.Reader, *cloud.VM) []string { return nil }
 type Agent struct {
 	// Fails refuses to make disks and start VMs.
 	Fails bool
+	// Stuck are the VMs that it cannot stop.
+	Stuck map[string]bool
 	// Runs are its domains by VM, as it reports them; a test may edit them to have a guest stop by itself.
 	Runs map[string]*hostspec.VirtualMachineObservation
 	// Disks are its files by volume.
@@ -84,6 +86,8 @@ func (a *Agent) Make(s *hostspec.HostSpec) *hostspec.HostObservation {
 		run, running := a.Runs[vm.Id]
 		obs := &hostspec.VirtualMachineObservation{Id: vm.Id, StartEpoch: vm.StartEpoch, BootEpoch: vm.BootEpoch}
 		switch {
+		case vm.Power == hostspec.PowerState_POWER_STATE_STOPPED && running && a.Stuck[vm.Id]:
+			obs = run
 		case vm.Power == hostspec.PowerState_POWER_STATE_STOPPED:
 			delete(a.Runs, vm.Id)
 			obs.State, obs.StopCause = hostspec.VmState_VM_STATE_STOPPED, hostspec.StopCause_STOP_CAUSE_WANTED

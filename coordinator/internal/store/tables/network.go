@@ -194,6 +194,18 @@ var Routers = store.Define(store.Def[cloud.Router]{
 			}
 			return store.K(r.TemplateID)
 		}},
+		{Name: "pool", Key: func(r *cloud.Router) store.Key {
+			if r.PoolID.IsZero() {
+				return nil
+			}
+			return store.K(r.PoolID)
+		}},
+		{Name: "stopped-for", Key: func(r *cloud.Router) store.Key {
+			if r.StoppedFor.IsZero() {
+				return nil
+			}
+			return store.K(r.StoppedFor)
+		}},
 		{Name: "host", Key: func(r *cloud.Router) store.Key {
 			if r.HostID.IsZero() {
 				return nil
