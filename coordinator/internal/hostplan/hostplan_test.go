@@ -358,6 +358,12 @@ func (w *world) change(t *rapid.T) func(tx *store.Tx) error {
 		func(tx *store.Tx) error {
 			return tables.StoragePools.Put(tx, &cloud.StoragePool{ID: id('q', 0), ZoneID: id('z', 0), Kind: cloud.PoolSharedMountPoint, Path: "/mnt/" + h.String(), State: cloud.PoolUp})
 		},
+		func(tx *store.Tx) error {
+			return ignore(tables.StoragePools.Edit(tx, id('q', 0), func(p *cloud.StoragePool) error {
+				p.State = cloud.PoolUp + cloud.PoolMaintenance - p.State
+				return nil
+			}))
+		},
 	}
 	return changes[pick("change", len(changes))]
 }

@@ -2,6 +2,7 @@ package hostplan
 
 import (
 	"github.com/wispcloud/wisp/coordinator/internal/cloud"
+	"github.com/wispcloud/wisp/coordinator/internal/storage"
 	"github.com/wispcloud/wisp/coordinator/internal/store"
 	"github.com/wispcloud/wisp/coordinator/internal/store/tables"
 )
@@ -44,6 +45,7 @@ type hostFacts struct {
 type poolFacts struct {
 	host, cluster, zone cloud.ID
 	path, source        string
+	away                bool
 }
 
 // NewIndex makes the index of a state.
@@ -122,7 +124,7 @@ func factsOf(h *cloud.Host) hostFacts {
 }
 
 func poolFactsOf(p *cloud.StoragePool) poolFacts {
-	return poolFacts{p.HostID, p.ClusterID, p.ZoneID, p.Path, p.Source}
+	return poolFacts{p.HostID, p.ClusterID, p.ZoneID, p.Path, p.Source, storage.Away(p)}
 }
 
 // Scope finds whose specs the touched rows may change.

@@ -55,6 +55,9 @@ func (o *Occupants) String() string {
 	return text
 }
 
+// Away tells whether hosts shall leave a pool alone.
+func Away(p *cloud.StoragePool) bool { return p.State == cloud.PoolMaintenance && p.HostID.IsZero() }
+
 // troubled is the condition that a pool could not be taken into maintenance.
 func troubled(pool cloud.ID) string { return "poolmaintenance/" + pool.String() }
 

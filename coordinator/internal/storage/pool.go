@@ -139,15 +139,19 @@ func DeletePool(tx *store.Tx, id cloud.ID) error {
 	if n := tables.Volumes.Count(tx, "pool", store.K(id)); n > 0 {
 		return cloud.Errorf(cloud.InUse, "Cannot delete pool %s as there are associated vols for this pool (%d)", p.Name, n)
 	}
+	if rt, ok := tables.Routers.First(tx, "pool", store.K(id)); ok {
+		return cloud.Errorf(cloud.InUse, "Cannot delete pool %s: router %s runs from it. %s moves it to another one", p.Name, rt.Name, PrepareCommand)
+	}
 	return wrap("delete", "pool", id, tables.StoragePools.Delete(tx, id))
 }
 
-// RenderPools lists the pools a host shall have, sorted by id.
+// RenderPools lists the pools a host shall have, sorted by id. A shared pool in maintenance is none: its server may be
+// switched off, and a look at it would hang.
 func RenderPools(r store.Reader, h *cloud.Host) []*hostspec.StoragePool {
 	var out []*hostspec.StoragePool
 	for p := range tables.StoragePools.By(r, "zone", store.K(h.ZoneID)) {
 		mine := p.HostID == h.ID || p.HostID.IsZero() && (p.ClusterID == h.ClusterID || p.ClusterID.IsZero())
-		if !mine || p.State == cloud.PoolRemoved {
+		if !mine || p.State == cloud.PoolRemoved || Away(p) {
 			continue
 		}
 		m := &hostspec.StoragePool{Id: p.ID.String(), Path: p.Path}

@@ -289,6 +289,7 @@ func meanwhile(t *testing.T, w *world) {
 		}
 		w.refused("root", "listStoragePools", 431, `Invalid value "broken" in parameter `+by+`: accepted are Initial, Up, Maintenance`, by, "broken")
 	}
+	w.mounted("nfs2")
 	if got := w.total("STORAGE"); got != all/2 {
 		t.Errorf("the capacity is %v during maintenance, %v before", got, all)
 	}
@@ -302,6 +303,7 @@ func meanwhile(t *testing.T, w *world) {
 	w.Must("root", "destroyVirtualMachine", "id", expunged, "expunge", "true")
 	w.cancel("virtual machines started again: 2")
 	w.pool(nfs1, "Up")
+	w.mounted("nfs1", "nfs2")
 	for vm, state := range map[string]string{web: "Running", other: "Running", before: "Stopped", started: "Running", stopped: "Stopped", destroyed: "Destroyed"} {
 		w.is(vm, state)
 	}
@@ -317,6 +319,31 @@ func meanwhile(t *testing.T, w *world) {
 	w.cancel("virtual machines started again: 1")
 	w.is(started, "Stopped")
 	w.is(web, "Running")
+}
+
+// mounted checks which pools hosts are told of.
+func (w *world) mounted(want ...string) {
+	w.t.Helper()
+	for _, h := range w.hosts {
+		var got []string
+		for _, p := range storage.RenderPools(w.Read(), h) {
+			got = append(got, strings.TrimPrefix(p.GetSource(), "nas:/"))
+		}
+		if !slices.Equal(got, want) {
+			w.t.Errorf("host %s is told of %v, want %v", h.Name, got, want)
+		}
+	}
+}
+
+// A pool that a router boots from is not deleted, though it has no volumes.
+func TestDeletePoolOfARouter(t *testing.T) {
+	w := newWorld(t, false)
+	w.Update(func(tx *store.Tx) error {
+		return tables.Routers.Put(tx, &cloud.Router{ID: id(78), Name: "r-9-VM", NetworkID: id(9), HostID: w.hosts[0].ID, PoolID: nfs2, State: cloud.VMRunning})
+	})
+	w.refused("root", "deleteStoragePool", 536, "Cannot delete pool nfs2: router r-9-VM runs from it", "id", nfs2.String())
+	w.Update(func(tx *store.Tx) error { return tables.Routers.Delete(tx, id(78)) })
+	w.Must("root", "deleteStoragePool", "id", nfs2.String())
 }
 
 // told checks that a VM's owner sees an event.
