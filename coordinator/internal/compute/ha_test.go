@@ -2,6 +2,7 @@ package compute_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -117,6 +118,33 @@ func TestHostDies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A restart waits for the maintenance of a pool that the VM needs, and does not fail by it.
+func TestRestartWaitsForPool(t *testing.T) {
+	w := newWorld(t, 2)
+	w.share(t, true)
+	vm := w.running(t)
+	w.status(t, vm.HostID, cloud.HostAlert)
+	if err := w.declare(vm.HostID); err != nil {
+		t.Fatal(err)
+	}
+	pool := func(s cloud.PoolState) {
+		w.update(t, func(tx *store.Tx) error {
+			return tables.StoragePools.Edit(tx, id(60), func(p *cloud.StoragePool) error { p.State = s; return nil })
+		})
+	}
+	pool(cloud.PoolMaintenance)
+	out := w.step(t, vm.ID, w.area.HAStep, "")
+	if over, err := out.Final(); over || out.String() != "wait"+fmt.Sprint([]cloud.ID{id(60)}) {
+		t.Errorf("%v %v", out, err)
+	}
+	pool(cloud.PoolUp)
+	w.step(t, vm.ID, w.area.HAStep, "")
+	w.settle(t)
+	if v := mustVM(t, w.r.DB().Current(), vm.ID); v.State != cloud.VMRunning {
+		t.Errorf("VM is %s: %s", v.State, v.Error)
 	}
 }
 

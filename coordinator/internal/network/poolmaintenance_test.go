@@ -147,6 +147,9 @@ func TestRouterWithoutAnotherPoolIsStopped(t *testing.T) {
 	t.Run("an administrator starts it", func(t *testing.T) {
 		w, n, _ := stopped(t)
 		w.do(func(tx *store.Tx) error { return w.area.StartRouter(tx, w.router(n.ID)) })
+		if rt := w.router(n.ID); !rt.StoppedFor.IsZero() {
+			t.Errorf("%+v", rt)
+		}
 		nothing(t, w, n, cloud.VMStarting)
 	})
 	t.Run("its network ends", func(t *testing.T) {

@@ -488,3 +488,41 @@ func trouble(t *testing.T, w *world) {
 	w.is(both, "Running")
 	w.is(big, "Stopped") // it had its chance
 }
+
+// TestMaintenanceOfADisabledOwner refuses to start anything of theirs, and does not start it when they are enabled again.
+func TestMaintenanceOfADisabledOwner(t *testing.T) { both(t, disabledOwner) }
+
+func disabledOwner(t *testing.T, w *world) {
+	web := w.deploy("web", 1)
+	set := func(s cloud.Lifecycle) {
+		w.Update(func(tx *store.Tx) error {
+			return tables.Accounts.Edit(tx, w.Users["a-user"].Account.ID, func(a *cloud.Account) error { a.State = s; return nil })
+		})
+	}
+	w.Must("root", "enableStorageMaintenance", "id", nfs1.String())
+	set(cloud.Disabled)
+	a := w.Must("root", "cancelStorageMaintenance", "id", nfs1.String())
+	if got := a.String("storagepool.displaytext"); !strings.HasPrefix(got, "virtual machines started again: 0; not started: 1: web (i-") || !strings.HasSuffix(got, "): The owner of VM web is disabled or, where that is a project, suspended") {
+		t.Errorf("the answer says %s", got)
+	}
+	set(cloud.Enabled)
+	w.Must("root", "enableStorageMaintenance", "id", nfs1.String())
+	w.cancel("virtual machines started again: 0")
+	w.is(web, "Stopped")
+}
+
+// A pool whose preparation was undone by a fault has no job; both ways on are open.
+func TestMaintenanceThatLostItsJob(t *testing.T) {
+	w := newWorld(t, false)
+	lose := func() {
+		w.Update(func(tx *store.Tx) error {
+			return tables.StoragePools.Edit(tx, nfs1, func(p *cloud.StoragePool) error { p.State = cloud.PoolPrepareForMaintenance; return nil })
+		})
+	}
+	lose()
+	w.cancel("virtual machines started again: 0")
+	w.pool(nfs1, "Up")
+	lose()
+	w.Must("root", "enableStorageMaintenance", "id", nfs1.String())
+	w.pool(nfs1, "Maintenance")
+}
