@@ -29,6 +29,7 @@ func TestRealCloud(t *testing.T) {
 	t.Run("drift", func(t *testing.T) { w.testDrift(t, a, b) })
 	t.Run("agent killed in a swap of routers", func(t *testing.T) { w.testSwapKilled(t, a, b) })
 	t.Run("a router that fails", func(t *testing.T) { w.testRouterFails(t) })
+	t.Run("storage in maintenance", func(t *testing.T) { w.testPoolMaintenance(t, a, b) })
 	t.Run("guests that stop", func(t *testing.T) { w.testStops(t, a, b) })
 }
 
@@ -272,6 +273,48 @@ func (w *real) testStops(t *testing.T, a, b *guest) {
 			}
 			return err
 		})
+	}
+}
+
+// testPoolMaintenance takes the storage of bert's host out of use and into use again: bert shuts down by itself and comes
+// back, with what is on its disk.
+func (w *real) testPoolMaintenance(t *testing.T, a, b *guest) {
+	pools, err := api.List[struct {
+		ID string `json:"id"`
+	}](t.Context(), w.admin, "listStoragePools", "storagepool", api.Params{"name": "h2 Local Storage"})
+	if err != nil || len(pools) != 1 {
+		t.Fatalf("%v %v", pools, err)
+	}
+	var done struct {
+		Pool struct {
+			State string `json:"state"`
+			Text  string `json:"displaytext"`
+		} `json:"storagepool"`
+	}
+	look := func() (out []string) { // what lies on its disk, and its boot
+		await(t, time.Minute, "bert's ssh", func(ctx context.Context) error {
+			text, err := b.run(ctx, "[ -s /root/kept ] || date > /root/kept; sync; cat /root/kept /proc/sys/kernel/random/boot_id")
+			out = strings.Split(text, "\n")
+			return err
+		})
+		return out
+	}
+	was := look()
+	began := time.Now()
+	w.do(t, "enableStorageMaintenance", api.Params{"id": pools[0].ID}, &done)
+	stopped := time.Since(began)
+	if got, err := b.state(t.Context()); done.Pool.State != "Maintenance" || got != "Stopped" || stopped > 30*time.Second {
+		t.Errorf("the pool is %s, bert %s after %v, %v", done.Pool.State, got, stopped, err)
+	}
+	if err := a.answers(t.Context()); err != nil {
+		t.Errorf("anna, whose disk is elsewhere: %v", err)
+	}
+	w.do(t, "cancelStorageMaintenance", api.Params{"id": pools[0].ID}, &done)
+	await(t, time.Minute, "bert to answer after the maintenance", b.answers)
+	t.Logf("bert was stopped after %.1f s; %s", stopped.Seconds(), done.Pool.Text)
+	is := look()
+	if done.Pool.State != "Up" || !strings.HasPrefix(done.Pool.Text, "virtual machines started again: ") || strings.Contains(done.Pool.Text, "not") || was[0] != is[0] || was[1] == is[1] {
+		t.Errorf("the pool is %+v; bert had %q and has %q", done.Pool, was, is)
 	}
 }
 
